@@ -1,0 +1,257 @@
+"""Cells: every combination of factor levels as a trial config with holes, fully resolved."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from segsweep import losses, models, optim, space
+from segsweep.data import augment
+from segsweep.errors import Problem, UserError
+from segsweep.metrics import score_names
+from segsweep.registry import suggest
+from segsweep.search.sampler import budget
+from segsweep.space import Cell
+from segsweep.spec import SweepSpec, Train
+
+DEFAULT_CONFIGS = 8  # a cell, where there are parameters to search
+WHOLE_SWEEP = ("dataset", "folds", "metric")  # one value for all trials, or they do not compare
+TRAIN_NAMES: dict[str, Mapping[str, Any]] = {
+    "optimizer": optim.OPTIMIZERS,
+    "schedule": optim.SCHEDULES,
+    "augment": augment.PRESETS,
+}
+
+Found = Callable[[str, Problem], None]  # a key path in the sweep file, and what is wrong there
+
+
+def build(spec: SweepSpec, source_options: Mapping[str, Any], found: Found) -> list[Cell]:
+    """All cells of a sweep that is well formed.
+
+    Args:
+        spec: the sweep file.
+        source_options: every option of its data source.
+        found: is told each mistake; cells that have one are left out.
+    """
+    base = _base(spec, source_options, found)
+    levels = {name: _shortened(_levels(spec, base, name, found)) for name in spec.factors}
+    for name in ("model", "loss"):
+        if name not in spec.factors:
+            found("factors", Problem(f"{name} is missing", hint=f"add {name}: with one level"))
+            return []
+    excluded = _excluded(spec, levels, found)
+    cells = []
+    for combination in itertools.product(*levels.values()):
+        labels = {name: label for name, (label, _) in zip(levels, combination, strict=True)}
+        if any(all(labels[k] in v for k, v in rule.items()) for rule in excluded):
+            continue
+        values = {name: value for name, (_, value) in zip(levels, combination, strict=True)}
+        config = space.with_paths(base, values)
+        cells.append(_cell(spec, "/".join(labels.values()), labels, config))
+    if not cells and all(levels.values()):
+        found("exclude", Problem("leaves no cell", hint="remove a rule"))
+    _check_parameters(spec, cells, found)
+    return cells
+
+
+def _base(spec: SweepSpec, source_options: Mapping[str, Any], found: Found) -> dict[str, Any]:
+    train = spec.train.model_dump(mode="json")
+    _check_train(train, "train", found)
+    dataset = {
+        "name": spec.dataset.name,
+        "image_size": list(spec.dataset.image_size),
+        "holdout": spec.dataset.holdout,
+        **source_options,
+    }
+    return {
+        "model": {},
+        "loss": {},
+        "train": train,
+        "dataset": dataset,
+        "folds": spec.folds.model_dump(mode="json", exclude={"run"}),
+        "metric": spec.metric.model_dump(mode="json"),
+        "seed": spec.seed,
+    }
+
+
+def _check_train(train: Mapping[str, Any], where: str, found: Found) -> None:
+    for key, table in TRAIN_NAMES.items():
+        if train[key] not in table:
+            what = f"unknown {key} {train[key]!r}"
+            found(f"{where}.{key}", Problem(what, hint=suggest(str(train[key]), table)))
+
+
+def _levels(
+    spec: SweepSpec, base: Mapping[str, Any], name: str, found: Found
+) -> list[tuple[str, Any]]:
+    """(label, resolved value) of every level of a factor."""
+    result: list[tuple[str, Any]] = []
+    for index, level in enumerate(spec.factors[name]):
+        where = f"factors.{name}[{index}]"
+        try:
+            label, value = _level(base, name, level)
+        except UserError as error:
+            for problem in error.problems:
+                found(where, problem)
+            continue
+        if any(label == other for other, _ in result):
+            found(where, Problem(f"the level {label} stands twice", hint="remove one"))
+            continue
+        result.append((label, value))
+    return result
+
+
+def _shortened(levels: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Labels without their options, ``unet_strided(width=32)``, where the name alone tells."""
+    names = [label.partition("(")[0] for label, _ in levels]
+    return [
+        (name if names.count(name) == 1 and "+" not in label else label, value)
+        for name, (label, value) in zip(names, levels, strict=True)
+    ]
+
+
+def _level(base: Mapping[str, Any], name: str, level: Any) -> tuple[str, Any]:
+    if name == "model":
+        resolved = models.resolve(level)
+        return models.title(resolved), resolved
+    if name == "loss":
+        loss = losses.resolve(level)
+        return losses.title(loss), loss
+    if name.split(".")[0] in WHOLE_SWEEP:
+        raise UserError(Problem("belongs to the whole sweep and cannot be a factor"))
+    try:
+        space.get_path(base, name)
+    except KeyError:
+        valid = ["model", "loss", *space.leaves({"train": base["train"]}), "seed"]
+        raise UserError(Problem(f"unknown factor {name!r}", hint=suggest(name, valid))) from None
+    trial = space.with_paths(base, {name: level})
+    problems = _value_problems(trial, name)
+    if problems:
+        raise UserError(problems)
+    return f"{name.split('.')[-1]}={level}", level
+
+
+def _excluded(
+    spec: SweepSpec, levels: Mapping[str, list[tuple[str, Any]]], found: Found
+) -> list[dict[str, set[str]]]:
+    """Rules of ``exclude`` as factor → labels; a rule's value is a level or a list of them."""
+    rules = []
+    for index, rule in enumerate(spec.exclude):
+        wanted: dict[str, set[str]] = {}
+        for name, given in rule.items():
+            where = f"exclude[{index}].{name}"
+            if name not in levels:
+                found(where, Problem(f"no factor {name!r}", hint=suggest(name, levels)))
+                continue
+            labels = [label for label, _ in levels[name]]
+            wanted[name] = set()
+            for value in given if isinstance(given, list) else [given]:
+                label = _label(name, value)
+                label = label if label in labels else label.partition("(")[0]
+                if label not in labels:
+                    what = f"{label!r} is no level of {name}"
+                    found(where, Problem(what, hint=suggest(label, labels)))
+                wanted[name].add(label)
+        if wanted:
+            rules.append(wanted)
+    return rules
+
+
+def _label(name: str, value: Any) -> str:
+    try:
+        if name == "model":
+            return models.title(models.resolve(value))
+        if name == "loss":
+            return losses.title(losses.resolve(value))
+    except UserError:
+        return str(value)
+    return f"{name.split('.')[-1]}={value}"
+
+
+def _cell(spec: SweepSpec, name: str, labels: Mapping[str, str], config: Mapping[str, Any]) -> Cell:
+    parameters = {
+        path: parameter for path, parameter in spec.parameters.items() if _exists(config, path)
+    }
+    wanted = spec.configs_per_cell or (DEFAULT_CONFIGS if parameters else 1)
+    return Cell(name, labels, config, parameters, budget(parameters, spec.method, wanted))
+
+
+def _exists(config: Mapping[str, Any], path: str) -> bool:
+    try:
+        return not isinstance(space.get_path(config, path), Mapping)
+    except KeyError:
+        return False
+
+
+def _check_parameters(spec: SweepSpec, cells: list[Cell], found: Found) -> None:
+    for path, parameter in spec.parameters.items():
+        where = f"parameters.{path}"
+        if path.split(".")[0] in WHOLE_SWEEP:
+            found(where, Problem("belongs to the whole sweep and cannot be searched"))
+            continue
+        if path in spec.factors:
+            found(where, Problem("is a factor already", hint="keep it in one place"))
+        own = [cell for cell in cells if path in cell.parameters]
+        if not own and cells:
+            valid = sorted(
+                {
+                    leaf
+                    for cell in cells
+                    for leaf in space.leaves(cell.config)
+                    if leaf.split(".")[0] not in WHOLE_SWEEP
+                }
+            )
+            what = "this path exists in no cell"
+            found(where, Problem(what, hint=suggest(path, valid)))
+        told: set[str] = set()
+        for cell in own:
+            for value in [] if space.mistakes(parameter) else space.probes(parameter):
+                for problem in _value_problems(cell.fill({path: value}), path):
+                    if problem.what not in told:
+                        told.add(problem.what)
+                        found(where, problem)
+
+
+def _value_problems(config: Mapping[str, Any], path: str) -> list[Problem]:
+    """What is wrong with a trial config after the value at ``path`` was put in."""
+    section = path.split(".")[0]
+    problems: list[Problem] = []
+    try:
+        if section == "model":
+            models.resolve(config["model"])
+        elif section == "loss":
+            losses.resolve(config["loss"])
+        elif section == "train":
+            Train.model_validate(config["train"])
+            _check_train(config["train"], "", lambda _, problem: problems.append(problem))
+    except UserError as error:
+        problems += error.problems
+    except ValidationError as error:
+        value = space.get_path(config, path)
+        for item in error.errors():
+            what = item["msg"].replace("Input should be", "should be")
+            problems.append(Problem(f"{value!r} is not valid: {what}"))
+    return problems
+
+
+def meaning_problems(spec: SweepSpec, cells: list[Cell], classes: int, found: Found) -> None:
+    """Do metric, losses and models fit data with so many classes and that image size?"""
+    valid = ["val/loss", *(f"val/{name}" for name in score_names(classes))]
+    if spec.metric.name not in valid:
+        what = f"{spec.metric.name!r} does not exist for {classes} classes"
+        found("metric.name", Problem(what, hint=suggest(spec.metric.name, valid)))
+    seen: set[str] = set()
+    for cell in cells:
+        model, loss = cell.levels["model"], cell.levels["loss"]
+        if loss not in seen:
+            seen.add(loss)
+            for problem in losses.fit_problems(cell.config["loss"], classes=classes):
+                found(f"factors.loss ({loss})", problem)
+        if model not in seen:
+            seen.add(model)
+            size = spec.dataset.image_size
+            for problem in models.problems(cell.config["model"], classes=classes, image_size=size):
+                found(f"factors.model ({model})", problem)

@@ -1,0 +1,206 @@
+"""Meaning: do the names exist, do the pairs fit, is the data sound? Starts no trial."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from segsweep import cells as cells_module
+from segsweep import spec as spec_module
+from segsweep.data import cache, sources
+from segsweep.data.cache import ImageSet, Prepared
+from segsweep.data.folds import Folds, make_folds
+from segsweep.data.sources import Source
+from segsweep.errors import DataError, Problem, SpecError, UnknownName, UserError
+from segsweep.space import Cell
+from segsweep.spec import SweepSpec
+from segsweep.yamlfile import Document, KeyPath, dotted
+
+CACHE = ".cache"  # below the storage path: decoded images, shared by all its sweeps
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A sweep file that can be run as it stands.
+
+    Attributes:
+        spec: its settings; ``auto`` values are not filled in yet.
+        text: the file as it was given.
+        cells: every combination of factor levels.
+        classes: names of the labels.
+        data: the images that trials see; ``holdout`` those that only the closing stage does.
+        notices: what the user should know but need not change.
+    """
+
+    spec: SweepSpec
+    text: str
+    source_options: Mapping[str, Any]
+    cells: list[Cell]
+    prepared: Prepared
+    data: ImageSet
+    holdout: ImageSet | None
+    folds: Folds
+    notices: tuple[str, ...]
+
+    def with_spec(self, spec: SweepSpec) -> Checked:
+        """The same with other settings, such as ``auto`` filled in."""
+        found = Found(None)
+        cells = cells_module.build(spec, self.source_options, found)
+        found.stop()
+        return replace(self, spec=spec, cells=cells)
+
+
+class Found:
+    """Collects mistakes, each with its place in the sweep file."""
+
+    def __init__(self, document: Document | None, problems: Sequence[Problem] = ()) -> None:
+        self.document = document
+        self.problems = list(problems)
+
+    def __call__(self, key: str, problem: Problem) -> None:
+        """Note a mistake at a key path of the sweep file."""
+        key = ".".join(part for part in (key, problem.key) if part)
+        where = problem.where
+        if not where and self.document is not None:
+            where = self.document.where(self._path(key))
+        self.problems.append(Problem(problem.what, where, key, problem.hint))
+
+    def _path(self, key: str) -> KeyPath:
+        """The longest known key path that begins ``key``."""
+        assert self.document is not None  # noqa: S101 - only called with one
+        best: KeyPath = ()
+        plain = re.sub(r" \(.*\)$", "", key)
+        for path in [*self.document.lines, *self.document.overridden]:
+            text = dotted(path)
+            if len(path) > len(best) and (
+                plain == text or plain.startswith((f"{text}.", f"{text}["))
+            ):
+                best = path
+        return best
+
+    def stop(self) -> None:
+        """Raise where anything was found."""
+        if self.problems:
+            raise SpecError(self.problems)
+
+
+def check(
+    path: Path, overrides: Sequence[str] = (), on_progress: OnProgress | None = None
+) -> Checked:
+    """Check a sweep file and its data, which is decoded into the cache where it is not there yet.
+
+    Args:
+        path: the sweep file.
+        overrides: ``dotted.key=value`` strings.
+        on_progress: is called with images decoded and their number.
+
+    Raises:
+        UserError: with every mistake of file and data.
+    """
+    document = spec_module.read(path, overrides)
+    spec, problems = spec_module.parse(document)
+    found = Found(document, problems)
+    if spec is None:
+        found.stop()
+        raise AssertionError  # a file without a spec has problems
+    spec, notices = _clip(spec)
+    source, options = _source(spec, found)
+    cells = cells_module.build(spec, options, found)
+    if source is not None:
+        cells_module.meaning_problems(spec, cells, len(source.classes), found)
+        _list(source, spec, found)
+    found.stop()
+    assert source is not None  # noqa: S101 - a missing source is a problem
+    prepared = _prepare(source, spec, options, on_progress)
+    data = cache.load(prepared.train)
+    folds = _folds(spec, data, found)
+    found.stop()
+    assert folds is not None  # noqa: S101 - missing folds are a problem
+    holdout = cache.load(prepared.holdout) if prepared.holdout else None
+    text = path.read_text(encoding="utf-8")
+    return Checked(
+        spec, text, options, cells, prepared, data, holdout, folds, (*notices, *folds.notices)
+    )
+
+
+def _clip(spec: SweepSpec) -> tuple[SweepSpec, tuple[str, ...]]:
+    grace, epochs = spec.early_stopping.grace_period, spec.train.epochs
+    if spec.early_stopping.type == "none" or grace <= epochs:
+        return spec, ()
+    stopping = spec.early_stopping.model_copy(update={"grace_period": epochs})
+    notice = (
+        f"early_stopping.grace_period {grace} is beyond the {epochs} epochs: clipped to {epochs}"
+    )
+    return spec.model_copy(update={"early_stopping": stopping}), (notice,)
+
+
+def _source(spec: SweepSpec, found: Found) -> tuple[Source | None, dict[str, Any]]:
+    dataset = spec.dataset
+    try:
+        options = sources.resolve(dataset.name, dataset.options)
+        root = Path(dataset.root) if dataset.root is not None else None
+        return sources.build(dataset.name, root=root, options=options), options
+    except UnknownName as error:
+        for problem in error.problems:
+            found("dataset.name", problem)
+    except UserError as error:
+        for problem in error.problems:
+            found("dataset", problem)
+    return None, {}
+
+
+def _list(source: Source, spec: SweepSpec, found: Found) -> None:
+    """Is every image there, and are the attributes that folds go by?"""
+    try:
+        samples = source.samples()
+    except DataError as error:
+        for problem in error.problems:
+            found("dataset.root" if not problem.where else "", problem)
+        return
+    attributes = sorted(set.intersection(*(set(sample.attributes) for sample in samples)))
+    for key in ("stratify_by", "group_by"):
+        name = getattr(spec.folds, key)
+        if name is not None and name not in attributes:
+            has = f"this data has: {', '.join(attributes)}" if attributes else "it has none"
+            found(f"folds.{key}", Problem(f"the images have no attribute {name!r}", hint=has))
+    if len(samples) < spec.folds.k:
+        hint = f"use k: {max(2, len(samples))} or fewer"
+        found("folds.k", Problem(f"{spec.folds.k} folds of {len(samples)} images", hint=hint))
+
+
+def _prepare(
+    source: Source, spec: SweepSpec, options: Mapping[str, Any], on_progress: OnProgress | None
+) -> Prepared:
+    return cache.prepare(
+        source,
+        name=spec.dataset.name,
+        options=options,
+        image_size=spec.dataset.image_size,
+        holdout=spec.dataset.holdout,
+        seed=spec.seed,
+        stratify_by=spec.folds.stratify_by,
+        group_by=spec.folds.group_by,
+        cache_dir=Path(spec.storage_path) / CACHE,
+        on_progress=on_progress,
+    )
+
+
+def _folds(spec: SweepSpec, data: ImageSet, found: Found) -> Folds | None:
+    by, group = spec.folds.stratify_by, spec.folds.group_by
+    try:
+        return make_folds(
+            data.image_ids,
+            k=spec.folds.k,
+            seed=spec.seed,
+            strata=data.attributes[by] if by else None,
+            groups=data.attributes[group] if group else None,
+        )
+    except DataError as error:
+        for problem in error.problems:
+            found("folds.k", problem)
+        return None

@@ -1,0 +1,94 @@
+"""Checkpoints: one safetensors file each, plain facts as JSON in its header, written atomically.
+
+Never pickle. A file is whole or not there: it is written under a temporary name with the
+process id and then moved into place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from segsweep.errors import TrialError
+
+HEADER = "segsweep"
+
+
+def save(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors (copied to the CPU) and JSON facts to ``path`` in one step.
+
+    Raises:
+        OSError: the disk is full or gone; an older file at ``path`` is unharmed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, temporary, metadata={HEADER: json.dumps(facts)})
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts of a checkpoint.
+
+    Raises:
+        TrialError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[HEADER])
+            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise TrialError(f"checkpoint {path} cannot be read: {error}") from error
+
+
+def prefixed(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Every name with ``prefix.`` before it."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def unprefixed(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose name begins with ``prefix.``, without it."""
+    start = f"{prefix}."
+    return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+
+
+def pack_optimizer(
+    optimizer: torch.optim.Optimizer,
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """An optimizer's state as tensors named ``<parameter>.<slot>``, and the rest as JSON."""
+    state = optimizer.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    plain: dict[str, Any] = {}
+    for parameter, slots in state["state"].items():
+        for slot, value in slots.items():
+            kept: dict[str, Any] = tensors if isinstance(value, torch.Tensor) else plain
+            kept[f"{parameter}.{slot}"] = value
+    return tensors, {"slots": plain, "groups": state["param_groups"]}
+
+
+def unpack_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, torch.Tensor],
+    facts: Mapping[str, Any],
+) -> None:
+    """Put what ``pack_optimizer`` gave back into an optimizer of the same parameters."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in {**tensors, **facts["slots"]}.items():
+        parameter, slot = name.split(".", 1)
+        state.setdefault(int(parameter), {})[slot] = value
+    groups = [
+        {key: tuple(v) if key == "betas" else v for key, v in group.items()}
+        for group in facts["groups"]
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,0 +1,176 @@
+"""Every command of ``segsweep``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from segsweep import __version__
+from segsweep.cli import show
+from segsweep.errors import EXIT_INTERRUPTED, SegsweepError, UserError
+
+app = typer.Typer(
+    help="Distributed, cross-validated hyperparameter sweeps for image segmentation.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Sweep = Annotated[Path, typer.Argument(help="The sweep file.", show_default=False)]
+Run = Annotated[
+    str,
+    typer.Argument(
+        help="A run directory, a sweep's name under runs/, or its sweep file.", show_default=False
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=5."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def guarded(command: Callable[P, R]) -> Callable[P, R]:
+    """Errors on purpose become a message and their exit code."""
+
+    @wraps(command)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except UserError as error:
+            show.problems(Console(stderr=True), error)
+            raise typer.Exit(error.exit_code) from error
+        except SegsweepError as error:
+            Console(stderr=True).print(f"error: {error}", style="red", markup=False)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+
+    return inner
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"segsweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Distributed, cross-validated hyperparameter sweeps for image segmentation."""
+
+
+@app.command()
+@guarded
+def validate(sweep: Sweep, overrides: Set = None) -> None:
+    """Check a sweep file and its data; start nothing."""
+    from segsweep.check import check
+
+    console = Console()
+    with console.status("checking the sweep file and decoding images"):
+        checked = check(sweep, overrides or [])
+    show.checked(console, checked)
+
+
+@app.command()
+@guarded
+def schema() -> None:
+    """Print a JSON Schema of sweep files, for editors."""
+    from segsweep.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+@guarded
+def plan(sweep: Sweep, overrides: Set = None, as_json: Json = False) -> None:
+    """Show what a sweep would run and cost, from one timed step a cell."""
+    _plan(sweep, overrides or [], as_json)
+
+
+def _plan(sweep: Path, overrides: list[str], as_json: bool) -> None:
+    from segsweep.check import check
+    from segsweep.plan import plan as make_plan
+
+    console = Console(stderr=as_json)
+    with console.status("checking the sweep file and decoding images") as status:
+        checked = check(sweep, overrides)
+        made = make_plan(checked, lambda cell: status.update(f"timing one step of {cell}"))
+    if as_json:
+        typer.echo(json.dumps(made.as_dict(), indent=2))
+    else:
+        show.plan(console, made)
+
+
+@app.command()
+@guarded
+def launch(
+    sweep: Sweep,
+    overrides: Set = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster; without it, one starts here.")
+    ] = None,
+    runner: Annotated[
+        Literal["ray", "inline"], typer.Option(help="inline: in this process, one at a time.")
+    ] = "ray",
+    retry: Annotated[
+        Literal["failed"] | None, typer.Option(help="Run trials that failed once more.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as plan.")] = False,
+) -> None:
+    """Run a sweep, or go on with one: only what is missing is started."""
+    if dry_run:
+        _plan(sweep, overrides or [], False)
+        return
+    from segsweep.launch import launch as run
+
+    console = Console()
+    outcome = run(
+        sweep,
+        overrides or [],
+        runner=runner,
+        address=address,
+        retry_failed=retry == "failed",
+        console=console,
+    )
+    show.outcome(console, outcome, str(sweep))
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+@guarded
+def compare(run: Run, as_json: Json = False) -> None:
+    """Rank the cells of a sweep by their best configs."""
+    from segsweep import rundir
+    from segsweep.compare import rank
+
+    found = rundir.load(rundir.find(run))
+    rows = rank(found.spec, found.events)
+    if as_json:
+        payload: dict[str, Any] = {
+            "name": found.spec.name,
+            "metric": found.spec.metric.name,
+            "goal": found.spec.metric.goal,
+            "folds": found.spec.folds.count,
+            "cells": [row.as_dict() for row in rows],
+        }
+        typer.echo(json.dumps(payload, indent=2))
+    else:
+        show.ranking(Console(), found.spec, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(app())

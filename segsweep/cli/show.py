@@ -1,0 +1,138 @@
+"""How results look on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segsweep.compare import Ranked, table
+from segsweep.display import duration
+from segsweep.errors import EXIT_INTERRUPTED, UserError
+from segsweep.spec import SweepSpec
+
+if TYPE_CHECKING:
+    from segsweep.check import Checked
+    from segsweep.launch import Outcome
+    from segsweep.plan import Plan
+
+LISTED = 50  # problems shown in full
+
+
+def problems(console: Console, error: UserError) -> None:
+    """Every mistake, each with its place and what to do."""
+    count = len(error.problems)
+    console.print(
+        f"refused: {count} problem{'s' if count > 1 else ''}, nothing was started", style="red"
+    )
+    for problem in error.problems[:LISTED]:
+        text = Text("  ")
+        place = ": ".join(part for part in (problem.where, problem.key) if part)
+        text.append(f"{place}: " if place else "", style="bold")
+        text.append(problem.what)
+        if problem.hint:
+            text.append(f"\n      {problem.hint}", style="dim")
+        console.print(text, soft_wrap=True)
+    if count > LISTED:
+        console.print(f"  … and {count - LISTED} more of the same kind")
+
+
+def checked(console: Console, found: Checked) -> None:
+    """What a sound sweep file holds."""
+    configs = sum(cell.budget for cell in found.cells)
+    held = len(found.holdout.image_ids) if found.holdout else 0
+    images = len(found.data.image_ids)
+    for notice in found.notices:
+        console.print(f"note: {notice}", style="yellow")
+    console.print(
+        f"[green]valid[/green]: {len(found.cells)} cells, {configs} configs, "
+        f"{found.spec.folds.count} folds; {images} images and {held} held out",
+        highlight=False,
+    )
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that fits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def plan(console: Console, made: Plan) -> None:
+    """The plan as a table."""
+    for notice in made.notices:
+        console.print(f"note: {notice}", style="yellow")
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("cell", no_wrap=True)
+    for name in ("configs", "trials", "parameters", "train ms/image", "one trial after another"):
+        grid.add_column(name, justify="right")
+    for cell in made.cells:
+        grid.add_row(
+            cell.cell,
+            str(cell.configs),
+            str(cell.trials),
+            f"{cell.parameters:,}",
+            f"{cell.train_ms:.1f}",
+            duration(cell.seconds),
+        )
+    console.print(grid)
+    console.print()
+    console.print(
+        f"{len(made.cells)} cells · {made.configs} configs · {made.trials} trials · "
+        f"{made.epochs} epochs, on {made.images} images in {made.folds} folds "
+        f"({made.holdout_images} held out)",
+        highlight=False,
+    )
+    console.print(
+        f"at most {duration(made.seconds)} with {made.concurrent} at a time on {made.device}, "
+        f"{size(made.bytes)} on disk; early stopping makes both less",
+        highlight=False,
+    )
+
+
+def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
+    """The ranking, and where a score was chosen and measured on the same images."""
+    if not rows:
+        console.print("no trial has finished yet")
+        return
+    console.print(table(spec, rows))
+    if any(not row.final for row in rows):
+        console.print("dim rows have not finished all folds yet", style="dim")
+
+
+def outcome(console: Console, ended: Outcome, sweep: str) -> None:
+    """The end of a launch: ranking, where results lie, what to try next."""
+    name = ended.spec.name
+    console.print()
+    ranking(console, ended.spec, ended.ranking)
+    if ended.undecided:
+        console.print()
+        console.print(f"{len(ended.undecided)} undecided:", style="red")
+        for cause, count in Counter(ended.undecided.values()).most_common(10):
+            console.print(f"  {count} × {cause}", markup=False, highlight=False)
+    for warning in ended.warnings:
+        console.print(f"note: W&B: {warning}", style="yellow", markup=False)
+    console.print()
+    console.print(f"results     {_short(ended.run_directory)}/results/*.parquet", highlight=False)
+    if ended.exit_code == EXIT_INTERRUPTED:
+        console.print(f"interrupted; go on with   segsweep launch {sweep}", style="yellow")
+        return
+    if ended.undecided:
+        console.print(f"next        segsweep launch {sweep} --retry failed", highlight=False)
+    console.print(f"next        segsweep compare {name}", highlight=False)
+    if ended.spec.wandb_mode == "offline":
+        runs = f"{_short(ended.run_directory)}/wandb/offline-run-*"
+        console.print(f"            wandb sync {runs}", highlight=False)
+
+
+def _short(path: Path) -> Path:
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path

@@ -1,0 +1,125 @@
+"""The ranking of cells by their best config: mean and spread over folds, holdout beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.table import Table
+
+from segsweep.identity import short_params
+from segsweep.ledger import Event
+from segsweep.spec import SweepSpec
+from segsweep.state import ConfigState, SearchState
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A cell and its best config.
+
+    Attributes:
+        mean: of the metric at each fold's best epoch, over ``folds`` folds.
+        std: sample standard deviation over those folds; None for one fold.
+        folds: how many folds of the config are finished.
+        final: all folds are finished.
+        holdout: mean over the fold models of the same score on the holdout, and its spread.
+        configs: how many of the cell were tried; ``stopped`` of them early.
+    """
+
+    cell: str
+    config_id: str
+    params: Mapping[str, Any]
+    mean: float
+    std: float | None
+    folds: int
+    final: bool
+    holdout: float | None
+    holdout_std: float | None
+    configs: int
+    stopped: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        return asdict(self)
+
+
+def rank(spec: SweepSpec, events: Iterable[Event]) -> list[Ranked]:
+    """Cells from best to worst; those with all folds finished first."""
+    metric = spec.metric.name.replace("/", "_")
+    events = list(events)
+    state = SearchState(metric, events)
+    holdout = {
+        event["trial_id"]: event.get(metric.replace("val_", "holdout_"))
+        for event in events
+        if event["event"] == "holdout"
+    }
+    sign = 1 if spec.metric.goal == "maximize" else -1
+    cells = dict.fromkeys(config.cell for config in state.configs.values())
+    rows = [row for cell in cells if (row := _best_of(state, cell, spec, holdout)) is not None]
+    return sorted(rows, key=lambda row: (row.final, sign * row.mean), reverse=True)
+
+
+def _best_of(
+    state: SearchState, cell: str, spec: SweepSpec, holdout: Mapping[str, float | None]
+) -> Ranked | None:
+    folds, goal = spec.folds.count, spec.metric.goal
+    sign = 1 if goal == "maximize" else -1
+    configs = state.of_cell(cell)
+    scored = [(config, values) for config in configs if (values := _values(config, folds, goal))]
+    if not scored:
+        return None
+
+    def order(item: tuple[ConfigState, list[float]]) -> tuple[bool, int, float]:
+        return len(item[1]) == folds, len(item[1]), sign * fmean(item[1])
+
+    final = [item for item in scored if len(item[1]) == folds]
+    config, values = max(final or scored, key=order)
+    held = [holdout.get(trial.trial_id) for trial in config.trials.values()]
+    known = [value for value in held if value is not None]
+    return Ranked(
+        cell=cell,
+        config_id=config.config_id,
+        params=config.params,
+        mean=fmean(values),
+        std=stdev(values) if len(values) > 1 else None,
+        folds=len(values),
+        final=len(values) == folds,
+        holdout=fmean(known) if known else None,
+        holdout_std=stdev(known) if len(known) > 1 else None,
+        configs=len(configs),
+        stopped=sum(config.status(folds) == "stopped" for config in configs),
+    )
+
+
+def _values(config: ConfigState, folds: int, goal: str) -> list[float]:
+    return [
+        value
+        for fold, trial in sorted(config.trials.items())
+        if fold < folds and trial.status == "finished"
+        if (value := trial.best(goal)) is not None
+    ]
+
+
+def table(spec: SweepSpec, rows: list[Ranked], limit: int | None = None) -> Table:
+    """The ranking as a rich table."""
+    score = spec.metric.name.split("/")[-1]
+    folds = spec.folds.count
+    result = Table(box=None, pad_edge=False, header_style="bold")
+    result.add_column("#", justify="right", style="dim")
+    result.add_column("cell", no_wrap=True)
+    result.add_column(f"{score} ± sd, {folds} folds", justify="right", no_wrap=True)
+    result.add_column("holdout", justify="right", no_wrap=True)
+    result.add_column("best config", min_width=12)
+    result.add_column("tried", justify="right", no_wrap=True)
+    for place, row in enumerate(rows[:limit], start=1):
+        value = f"{row.mean:.4f}" + (f" ± {row.std:.4f}" if row.std is not None else "")
+        if not row.final:
+            value = f"{value} ({row.folds}/{folds} folds)"
+        held = f"{row.holdout:.4f}" if row.holdout is not None else "–"
+        tried = f"{row.configs}" + (f" (−{row.stopped})" if row.stopped else "")
+        style = "bold green" if place == 1 and row.final else None if row.final else "dim"
+        params = short_params(row.params) or "–"
+        result.add_row(str(place), row.cell, value, held, params, tried, style=style)
+    return result

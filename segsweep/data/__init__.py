@@ -1,0 +1,1 @@
+"""Data: sources of images and masks, the decoded cache, folds, augmentation and batches."""

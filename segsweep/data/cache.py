@@ -1,0 +1,198 @@
+"""Every image is decoded once, ever: resized arrays in Arrow files, keyed by content.
+
+`load` maps a file into memory and hands out views. A file's name is a hash over everything
+that determines the pixels and who is held out; the holdout is a file of its own that no trial
+opens. Writing is atomic. `prepare` checks a found file against the hash it carries and rebuilds
+a damaged one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segsweep.data.arrow_file import VERSION, ImageSet, digest, load, verified, write
+from segsweep.data.decoding import decode_all, digest_all
+from segsweep.data.folds import split_holdout
+from segsweep.data.sources.base import Sample, Source
+from segsweep.errors import DataError, Problem
+from segsweep.registry import suggest
+
+__all__ = ["ImageSet", "Prepared", "attribute", "load", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Where the decoded dataset lies.
+
+    Attributes:
+        train: the file for `load` with all images that trials may see.
+        holdout: the file with the others, if any.
+        fingerprint: hash over the decoded content of both: ids, pixels, labels, classes, size.
+        images: how many there are in both together.
+        decodes: how many were decoded for this call; 0 when the cache was there.
+    """
+
+    train: Path
+    holdout: Path | None
+    fingerprint: str
+    images: int
+    decodes: int
+
+
+def prepare(
+    source: Source,
+    *,
+    name: str,
+    options: Mapping[str, Any],
+    image_size: tuple[int, int],
+    holdout: float | Literal["official"],
+    seed: int,
+    stratify_by: str | None,
+    group_by: str | None,
+    cache_dir: Path,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Decodes the dataset, unless it has been done before.
+
+    Args:
+        source: the dataset.
+        name: its name in `SOURCES`.
+        options: its resolved options.
+        image_size: height and width that everything is resized to.
+        holdout: the share to hold out, 0 for none, or ``"official"`` for the split ``test``.
+        seed: decides who is held out.
+        stratify_by: the attribute that the holdout is stratified by.
+        group_by: the attribute whose groups are held out as a whole.
+        cache_dir: where the files go; made if missing.
+        on_progress: called with the number of images done and of all.
+
+    Raises:
+        DataError: everything that is wrong with the files, at once; nothing is written then.
+    """
+    samples, problems = source.scan()
+    digests, wrong = digest_all(source, samples)
+    samples = [sample for sample in samples if sample.image_id in digests]
+    problems = [*problems, *wrong]
+    if problems or not samples:  # look into the sound rest as well: all mistakes at once
+        problems += decode_all(source, samples, image_size, _one_part(samples), on_progress)[1]
+        raise DataError(problems or [Problem("the dataset holds no images")])
+    held = _held_out(samples, holdout, seed, stratify_by, group_by)
+    # who is held out, not the settings it came from: without a holdout the seed changes nothing
+    settings = (name, dict(options), image_size, source.classes, held.tolist())
+    key = _key(samples, digests, settings)
+    train = cache_dir / f"{key}-train.arrow"
+    test = cache_dir / f"{key}-holdout.arrow" if held.any() else None
+    known = _verified(train, test)
+    if known is not None:
+        return Prepared(train, test, known, len(samples), 0)
+    parts, problems = decode_all(source, samples, image_size, held, on_progress)
+    if problems:
+        raise DataError(problems)
+    fingerprint = _save((train, test), parts, samples, held, source.classes)
+    return Prepared(train, test, fingerprint, len(samples), len(samples))
+
+
+def _verified(train: Path, test: Path | None) -> str | None:
+    """The fingerprint in the files, if they are all there, undamaged, and of one build."""
+    found = {verified(path) for path in (train, test) if path is not None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _save(
+    paths: tuple[Path, Path | None],
+    parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    samples: Sequence[Sample],
+    held: NDArray[np.bool_],
+    classes: tuple[str, ...],
+) -> str:
+    """Writes both parts and returns the fingerprint of the whole."""
+    fingerprint = _fingerprint(parts, samples, held, classes)
+    for path, part, chosen in zip(paths, parts, (~held, held), strict=True):
+        if path is not None:
+            rows = [samples[int(index)] for index in np.flatnonzero(chosen)]
+            write(path, ImageSet(*part, *_labels(rows), classes, fingerprint))
+    return fingerprint
+
+
+def _fingerprint(
+    parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    samples: Sequence[Sample],
+    held: NDArray[np.bool_],
+    classes: tuple[str, ...],
+) -> str:
+    ids = [
+        [s.image_id for s, out in zip(samples, held, strict=True) if out == side] for side in (0, 1)
+    ]
+    return digest([ids, classes], [array for part in parts for array in part])
+
+
+def _key(samples: Sequence[Sample], digests: Mapping[str, str], settings: tuple[Any, ...]) -> str:
+    rows = [
+        [s.image_id, digests[s.image_id], sorted(s.attributes.items()), s.split] for s in samples
+    ]
+    return digest([VERSION, rows, *settings])[:16]
+
+
+def _labels(samples: Sequence[Sample]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    names = sorted({name for sample in samples for name in sample.attributes})
+    columns = {name: tuple(s.attributes.get(name, "") for s in samples) for name in names}
+    return tuple(sample.image_id for sample in samples), columns
+
+
+def _one_part(samples: Sequence[Sample]) -> NDArray[np.bool_]:
+    return np.zeros(len(samples), dtype=np.bool_)
+
+
+def _held_out(
+    samples: Sequence[Sample],
+    holdout: float | str,
+    seed: int,
+    stratify_by: str | None,
+    group_by: str | None,
+) -> NDArray[np.bool_]:
+    key = "dataset.holdout"
+    strata = attribute(samples, stratify_by, "folds.stratify_by")
+    groups = attribute(samples, group_by, "folds.group_by")
+    if holdout == "official":
+        held = np.asarray([sample.split == "test" for sample in samples])
+        if held.any() and not held.all():
+            return held
+        what = (
+            "every image is in the split 'test'" if held.any() else "no image is in a split 'test'"
+        )
+        raise DataError(Problem(what, key=key, hint="set `holdout` to a share such as 0.2"))
+    if isinstance(holdout, str) or not 0 <= holdout < 1:
+        what = f"{holdout!r} is neither 'official' nor a number from 0 to less than 1"
+        raise DataError(Problem(what, key=key))
+    if holdout == 0:
+        return _one_part(samples)
+    ids = [sample.image_id for sample in samples]
+    return split_holdout(ids, fraction=holdout, seed=seed, strata=strata, groups=groups)
+
+
+def attribute(samples: Sequence[Sample], name: str | None, key: str) -> tuple[str, ...] | None:
+    """The values of attribute ``name``; None where ``name`` is.
+
+    Raises:
+        DataError: the dataset has no such attribute, or not for every image.
+    """
+    if name is None:
+        return None
+    values = tuple(sample.attributes.get(name, "") for sample in samples)
+    if all(values):
+        return values
+    if any(values):
+        without = [s.image_id for s, value in zip(samples, values, strict=True) if not value]
+        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
+        what = f"no {name!r} is known for {', '.join(without[:5])}{more}"
+        raise DataError(Problem(what, key=key))
+    known = sorted({name for sample in samples for name in sample.attributes})
+    raise DataError(
+        Problem(f"images have no attribute {name!r}", key=key, hint=suggest(name, known))
+    )

@@ -1,0 +1,168 @@
+"""What a person sees while a sweep runs: live on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from segsweep.compare import rank, table
+from segsweep.identity import short_params
+from segsweep.ledger import Event
+from segsweep.space import Cell
+from segsweep.spec import SweepSpec
+from segsweep.state import ConfigState, SearchState, TrialState
+
+RANKED = 12  # rows of the live ranking
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Display:
+    """Listens to the ledger.
+
+    Args:
+        console: where to.
+        spec: the sweep.
+        cells: its cells.
+        events: what earlier launches have done.
+    """
+
+    def __init__(
+        self, console: Console, spec: SweepSpec, cells: Sequence[Cell], events: Sequence[Event]
+    ) -> None:
+        self.console, self.spec, self.cells = console, spec, cells
+        self.events = list(events)
+        self.state = SearchState(spec.metric.name.replace("/", "_"), events)
+        self.score = spec.metric.name.split("/")[-1]
+        self.began = time.monotonic()
+        self.at_start = self._decided()
+        self.live: Live | None = None
+
+    def start(self) -> None:
+        """Begin to show."""
+        if self.console.is_terminal:
+            self.live = Live(get_renderable=self.render, console=self.console, refresh_per_second=2)
+            self.live.start()
+
+    def stop(self) -> None:
+        """Leave the terminal as it was; the last picture is wiped."""
+        if self.live is not None:
+            self.live.transient = True
+            self.live.stop()
+            self.live = None
+
+    def on_event(self, event: Event) -> None:
+        """Take one ledger event in."""
+        self.state.apply(event)
+        self.events.append(event)
+        if self.live is None and not self.console.is_terminal:
+            line = self._line(event)
+            if line is not None:
+                self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    # plain lines
+
+    def _line(self, event: Event) -> str | None:
+        if event["event"] == "revive":
+            return f"revived: the best config of {event['cell']}, which has no finished one"
+        if event["event"] == "lost":
+            return f"{self._trial(event['trial_id'])}: {event['error']}; tried again"
+        if event["event"] != "end":
+            return None
+        trial = self.state.trials[event["trial_id"]]
+        done, total = self._decided(), self._total()
+        ended = event["status"]
+        if event.get("stopped_by"):
+            ended += f" by {event['stopped_by']}"
+        best = trial.best(self.spec.metric.goal)
+        value = f", {self.score} {best:.4f}" if best is not None else ""
+        error = f", {event['error']}" if event.get("error") else ""
+        share = 100 * done / max(total, 1)
+        name = self._trial(trial.trial_id)
+        return f"[{share:3.0f} %] {name}: {ended}{value} after {len(trial.values)} epochs{error}"
+
+    def _trial(self, name: str) -> str:
+        trial = self.state.trials[name]
+        config = self.state.configs[trial.config_id]
+        parts = [config.cell, short_params(config.params), f"fold {trial.fold}"]
+        return " ".join(part for part in parts if part)
+
+    # the live picture
+
+    def render(self) -> RenderableType:
+        """The whole picture: bar, running trials, ranking so far."""
+        done, total = self._decided(), self._total()
+        finished = sum(t.status == "finished" for t in self.state.trials.values())
+        running = self._running()
+        elapsed = time.monotonic() - self.began
+        left = self._left(done, total, elapsed)
+        facts = f"{finished} trials finished · {duration(elapsed)} so far"
+        facts += f" · about {duration(left)} left" if left is not None else ""
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(
+            Text(self.spec.name, style="bold"),
+            ProgressBar(total=total, completed=done, width=30),
+            Text(f"{100 * done / max(total, 1):.0f} %", style="bold"),
+            Text(facts, style="dim"),
+        )
+        parts: list[RenderableType] = [bar, Text(), running]
+        rows = rank(self.spec, self.events)
+        if rows:
+            parts += [Text(), Text("ranking so far", style="dim")]
+            parts += [table(self.spec, rows, RANKED)]
+        return Group(*parts)
+
+    def _running(self) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        for trial in self.state.trials.values():
+            if trial.status != "incomplete":
+                continue
+            config = self.state.configs[trial.config_id]
+            epochs = config.config["train"]["epochs"]
+            last = list(trial.values.values())[-1] if trial.values else None
+            value = f"{self.score} {last:.4f}" if last is not None else ""
+            state = f"epoch {len(trial.values)}/{epochs}" if trial.values else "starting"
+            grid.add_row(
+                "▸", config.cell, short_params(config.params), f"fold {trial.fold}", state, value
+            )
+        return grid
+
+    def _left(self, done: float, total: float, elapsed: float) -> float | None:
+        here = done - self.at_start
+        if here <= 0 or elapsed < 5:
+            return None
+        return elapsed * (total - done) / here
+
+    # how far: in epochs, run or saved
+
+    def _total(self) -> float:
+        return sum(
+            cell.budget * self.spec.folds.count * float(cell.config["train"]["epochs"])
+            for cell in self.cells
+        )
+
+    def _decided(self) -> float:
+        names = {cell.name for cell in self.cells}
+        return sum(self._epochs(c) for c in self.state.configs.values() if c.cell in names)
+
+    def _epochs(self, config: ConfigState) -> float:
+        epochs, folds = float(config.config["train"]["epochs"]), self.spec.folds.count
+        if config.status(folds) != "incomplete":
+            return epochs * folds
+        return sum(_share(trial, epochs) for trial in config.trials.values())
+
+
+def _share(trial: TrialState, epochs: float) -> float:
+    return epochs if trial.status == "finished" else float(len(trial.values))

@@ -1,0 +1,181 @@
+"""One epoch of training, one pass of evaluation: no files, no logging, no Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from segsweep.data.loader import Batch
+from segsweep.errors import Diverged
+from segsweep.metrics import confusion
+
+# ImageNet's channel statistics, which pretrained encoders expect; of values in [0, 1]
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One pass over a split.
+
+    Attributes:
+        loss: mean over images.
+        matrix: (N, K, K) int64 confusion matrices, rows are the truth.
+        indices: (N,) which image each is.
+        predictions: (M, H, W) uint8 classes of the images that were asked for.
+    """
+
+    loss: float
+    matrix: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    predictions: NDArray[np.uint8]
+
+
+def device_facts() -> dict[str, Any]:
+    """What this process can train on: ``device`` name, ``type``, and the best ``precision``."""
+    if not torch.cuda.is_available():
+        return {"device": "cpu", "type": "cpu", "precision": "fp32"}
+    precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return {"device": torch.cuda.get_device_name(), "type": "cuda", "precision": precision}
+
+
+def prepare_process(seed: int, threads: int) -> None:
+    """Put everything that a trial before might have changed into a known state."""
+    import cv2
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+    torch.set_default_dtype(torch.float32)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    torch.manual_seed(seed)
+
+
+def prepare_model(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to its device, in the memory format that is fastest there."""
+    return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def prepare_images(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """uint8 (N, 3, H, W) in [0, 255] → float32, normalised, on the device, channels last."""
+    mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
+    moved = images.to(device, non_blocking=True).float()
+    return ((moved - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def classify(logits: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) logits → (N, H, W) classes; one channel is a binary head with logits (0, z)."""
+    if logits.shape[1] == 1:
+        return (logits[:, 0] > 0).long()
+    return logits.argmax(dim=1)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Mixed precision where ``precision`` is a half type; nothing for fp32."""
+    dtype = AUTOCAST.get(precision)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def train_epoch(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    scaler: torch.amp.GradScaler | None = None,
+    grad_clip: float | None = None,
+) -> tuple[float, int]:
+    """Train on every batch once.
+
+    Args:
+        precision: ``fp32``, ``bf16`` or ``fp16`` (which needs ``scaler``).
+        grad_clip: largest norm of the gradient.
+
+    Returns:
+        Mean loss over images, and the number of images.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    model.train()
+    scaler = scaler or torch.amp.GradScaler(device.type, enabled=False)
+    total = torch.zeros((), device=device)
+    images = 0
+    for batch in batches:
+        inputs = prepare_images(batch.images, device)
+        target = batch.masks.to(device, non_blocking=True).long()
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(device, precision):
+            value = loss(model(inputs), target)
+        scaler.scale(value).backward()
+        if grad_clip is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+        scaler.step(optimizer)
+        scaler.update()
+        total += value.detach() * len(target)
+        images += len(target)
+    mean = float(total) / max(images, 1)
+    if not math.isfinite(mean):
+        raise Diverged(f"the training loss is {mean}")
+    return mean, images
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: nn.Module,
+    *,
+    classes: int,
+    device: torch.device,
+    precision: str = "fp32",
+    keep: Sequence[int] = (),
+) -> Evaluation:
+    """Score a model on every batch.
+
+    Args:
+        classes: of the data set.
+        keep: indices of the images whose predictions are wanted.
+
+    Raises:
+        Diverged: a logit is not finite.
+    """
+    model.eval()
+    total = torch.zeros((), device=device)
+    matrices, indices = [], []
+    kept: dict[int, NDArray[np.uint8]] = {}
+    for batch in batches:
+        target = batch.masks.to(device, non_blocking=True).long()
+        with autocast(device, precision):
+            logits = model(prepare_images(batch.images, device))
+        total += loss(logits, target) * len(target)
+        prediction = classify(logits)
+        matrices.append(confusion(prediction, target, classes))
+        indices.append(batch.indices)
+        for row, index in enumerate(batch.indices.tolist()):
+            if index in keep:
+                kept[index] = prediction[row].to(torch.uint8).cpu().numpy()
+    matrix = torch.cat(matrices).cpu().numpy()
+    mean = float(total) / len(matrix)
+    if not math.isfinite(mean):
+        raise Diverged(f"the validation loss is {mean}")
+    shape = (0, *batch.masks.shape[1:])
+    predictions = np.stack([kept[i] for i in keep]) if keep else np.zeros(shape, np.uint8)
+    return Evaluation(mean, matrix, np.concatenate(indices), predictions)

@@ -1,0 +1,111 @@
+"""Every exception that segsweep raises on purpose, and the exit code each ends a command with.
+
+::
+
+    SegsweepError            1    an error inside segsweep
+    ├── UserError            2    refused, nothing was started; carries every mistake at once
+    │   ├── SpecError             the sweep file says something that cannot be
+    │   ├── UnknownName           a name that no table has
+    │   ├── DataError             images, masks or folders that cannot be used
+    │   ├── WeightsError          pretrained weights that cannot be had or do not fit
+    │   └── RunError              a run directory that is missing, locked, or of another sweep
+    ├── TrialError           3    one trial went wrong; the sweep goes on
+    │   └── Diverged              the loss is not a number any more
+    └── Undecided            3    the sweep ended with something undecided
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+EXIT_OK = 0
+EXIT_INTERNAL = 1
+EXIT_REFUSED = 2
+EXIT_UNDECIDED = 3
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where it is, what is wrong, and what to do about it.
+
+    Attributes:
+        what: the mistake, in one sentence.
+        where: the file (with its line, ``sweep.yaml:7``) or the key path; may be empty.
+        key: dotted key path in the sweep file, empty where the mistake is in no file.
+        hint: what to do about it; may be empty.
+    """
+
+    what: str
+    where: str = ""
+    key: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = ": ".join(part for part in (self.where, self.key) if part)
+        text = f"{place}: {self.what}" if place else self.what
+        return f"{text}\n    {self.hint}" if self.hint else text
+
+
+class SegsweepError(Exception):
+    """The root of the tree."""
+
+    exit_code = EXIT_INTERNAL
+
+
+class UserError(SegsweepError):
+    """Input that is refused before anything is started.
+
+    Args:
+        problems: every mistake found, or one sentence.
+    """
+
+    exit_code = EXIT_REFUSED
+
+    def __init__(self, problems: str | Problem | Iterable[Problem]) -> None:
+        if isinstance(problems, str):
+            problems = [Problem(problems)]
+        elif isinstance(problems, Problem):
+            problems = [problems]
+        self.problems: Sequence[Problem] = list(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[list[Problem]]]:
+        return type(self), (list(self.problems),)
+
+
+class SpecError(UserError):
+    """The sweep file says something that cannot be."""
+
+
+class UnknownName(UserError):
+    """A name that no table has."""
+
+
+class DataError(UserError):
+    """Images, masks or folders that cannot be used."""
+
+
+class WeightsError(UserError):
+    """Pretrained weights that cannot be had or do not fit."""
+
+
+class RunError(UserError):
+    """A run directory that is missing, locked, or belongs to another sweep."""
+
+
+class TrialError(SegsweepError):
+    """One trial went wrong; the sweep goes on without it."""
+
+    exit_code = EXIT_UNDECIDED
+
+
+class Diverged(TrialError):
+    """The loss is not a number any more."""
+
+
+class Undecided(SegsweepError):
+    """The sweep ended with something undecided, which the message names."""
+
+    exit_code = EXIT_UNDECIDED

@@ -1,0 +1,89 @@
+"""Who is who: config ids, trial ids, and short names that say only what differs.
+
+A ``config_id`` is a hash over everything that can change a number and nothing that cannot, so
+that a config which was run is found again under any name, place or budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+IDENTITY_VERSION = 1
+
+# of a trial config: paths, resources, storage, budgets and stopping rules are not among them
+IDENTITY_KEYS = ("model", "loss", "train", "dataset", "folds", "metric", "seed")
+EXCLUDED = {"dataset": ("root",), "folds": ("run",)}
+
+
+def canonical(value: Any) -> str:
+    """JSON in one spelling: sorted keys, no spaces, 1.0 and 1 kept apart.
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of ``value``, in hex."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def config_id(config: Mapping[str, Any], fingerprint: str, folds_hash: str) -> str:
+    """The first 12 hex digits of the hash of a fully resolved trial config and its data.
+
+    Args:
+        config: the trial config, every default filled in.
+        fingerprint: of the decoded data.
+        folds_hash: of the assignment of images to folds.
+    """
+    kept = {
+        key: {k: v for k, v in config[key].items() if k not in EXCLUDED[key]}
+        if key in EXCLUDED
+        else config[key]
+        for key in IDENTITY_KEYS
+    }
+    return digest([IDENTITY_VERSION, kept, fingerprint, folds_hash])[:12]
+
+
+def trial_id(config: str, fold: int, replicate: int = 0) -> str:
+    """``<config_id>-f<fold>``, with ``-r<replicate>`` for further seeds of the same fold."""
+    return f"{config}-f{fold}" + (f"-r{replicate}" if replicate else "")
+
+
+def trial_seed(seed: int, fold: int, replicate: int = 0) -> int:
+    """The seed of one trial, a 31-bit number.
+
+    Every config meets the same draws on the same fold, so that a difference is not luck of the
+    draw alone.
+    """
+    return int(digest([seed, fold, replicate])[:8], 16) >> 1
+
+
+def format_value(value: Any) -> str:
+    """A parameter's value in few characters."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def short_params(params: Mapping[str, Any]) -> str:
+    """``lr=0.003 gamma=2``: last parts of the paths where they tell the parameters apart."""
+    names = short_names(list(params))
+    return " ".join(
+        f"{name}={format_value(value)}" for name, value in zip(names, params.values(), strict=True)
+    )
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """The shortest tails of dotted paths that are all different."""
+    parts = [path.split(".") for path in paths]
+    result = []
+    for own in parts:
+        for size in range(1, len(own) + 1):
+            tail = own[-size:]
+            if sum(other[-size:] == tail for other in parts) == 1:
+                break
+        result.append(".".join(tail))
+    return result

@@ -1,0 +1,332 @@
+"""``launch``: makes the run directory match the sweep file, from checking to the holdout."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from segsweep import __version__, closing, identity, models, results, rundir, tracking
+from segsweep import spec as spec_module
+from segsweep.check import Checked, check
+from segsweep.closing import score_holdout
+from segsweep.compare import Ranked, rank
+from segsweep.display import Display
+from segsweep.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_UNDECIDED,
+    Problem,
+    RunError,
+    SegsweepError,
+)
+from segsweep.interrupt import Interrupt
+from segsweep.ledger import LEDGER, Event, Ledger
+from segsweep.progress import LAST
+from segsweep.runners import Runner
+from segsweep.runners.inline import InlineRunner
+from segsweep.search import Search
+from segsweep.spec import SweepSpec
+from segsweep.state import UNDECIDED, SearchState
+from segsweep.trial import Inputs, directory
+
+# what old results hang on: a change of one of these makes a sweep another sweep
+FIXED = ("dataset", "folds.k", "folds.stratify_by", "folds.group_by", "metric", "seed", "train")
+FIXED_SEARCH = ("method", "parameters")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a launch ended.
+
+    Attributes:
+        exit_code: 0 all is decided, 3 something is not, 130 interrupted.
+        ranking: cells from best to worst.
+        undecided: trials that ended without a verdict, and why.
+        started: how many trials this launch started.
+        warnings: what went wrong beside the trials, such as W&B.
+    """
+
+    exit_code: int
+    run_directory: Path
+    spec: SweepSpec
+    ranking: list[Ranked]
+    undecided: Mapping[str, str]
+    started: int
+    warnings: Sequence[str]
+
+
+def launch(
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    runner: str = "ray",
+    address: str | None = None,
+    retry_failed: bool = False,
+    console: Console | None = None,
+) -> Outcome:
+    """Run what a sweep file asks for and is not there yet.
+
+    Args:
+        path: the sweep file.
+        overrides: ``dotted.key=value`` strings.
+        runner: ``ray`` or ``inline``.
+        address: of a running Ray cluster.
+        retry_failed: hand failed trials out again.
+        console: where progress is shown; None shows nothing.
+
+    Raises:
+        UserError: refused, nothing was started.
+    """
+    console = console or Console(quiet=True)
+    with console.status("checking the sweep file and decoding images"):
+        checked = check(path, overrides)
+    for notice in checked.notices:
+        console.print(f"note: {notice}", style="yellow")
+    place = checked.spec.run_directory.resolve()
+    before = _earlier(place)
+    _refuse_other_sweep(place, before, checked)
+    encoders = _fetch_encoders(checked)
+    lock = rundir.Lock(place)
+    try:
+        workers = _start(runner, address, console)
+        try:
+            return _Launch(place, checked, workers, encoders, console).run(retry_failed)
+        finally:
+            workers.close()
+    finally:
+        lock.release()
+
+
+class _Launch:
+    """One launch, after everything was found sound."""
+
+    def __init__(
+        self,
+        place: Path,
+        checked: Checked,
+        runner: Runner,
+        encoders: Mapping[str, Mapping[str, Any]],
+        console: Console,
+    ) -> None:
+        self.place, self.runner, self.console = place, runner, console
+        self.facts = runner.facts(checked.spec)
+        self.checked = checked.with_spec(_filled(checked.spec, self.facts, _earlier(place)))
+        self.spec = self.checked.spec
+        self.encoders = encoders
+        self.metric = self.spec.metric.name.replace("/", "_")
+
+    def run(self, retry_failed: bool) -> Outcome:
+        rundir.write_settings(self.place, self.checked.text, self.spec)
+        ledger = Ledger(self.place / LEDGER)
+        display = Display(self.console, self.spec, self.checked.cells, ledger.events)
+        tracker = tracking.make(self.spec, self.place)
+        tracker.remember(ledger.events)
+        ledger.listen(tracker.on_event)
+        ledger.listen(display.on_event)
+        ledger.listen(self._forget_last)
+        interrupted = False
+        started = sum(event["event"] == "start" for event in ledger.events)
+        try:
+            self._announce(ledger)
+            if retry_failed:
+                _retry_failed(ledger, self.metric)
+            search = self._search(ledger)
+            with Interrupt() as interrupt:
+                display.start()
+                try:
+                    self.runner.run(search, self._inputs(), interrupt)
+                    search.conclude()
+                    self._close(ledger, search.state)
+                except KeyboardInterrupt:
+                    interrupted = True
+                finally:
+                    display.stop()
+            results.write(self.place, ledger.events, self.metric, self.spec.metric.goal)
+            undecided = _undecided(search.state, self.spec)
+            ledger.append("close", status="interrupted" if interrupted else "done")
+        finally:
+            ledger.close()
+            warnings = tracker.close()
+        code = EXIT_INTERRUPTED if interrupted else EXIT_UNDECIDED if undecided else EXIT_OK
+        started = sum(event["event"] == "start" for event in ledger.events) - started
+        ranking = rank(self.spec, ledger.events)
+        return Outcome(code, self.place, self.spec, ranking, undecided, started, warnings)
+
+    def _announce(self, ledger: Ledger) -> None:
+        ledger.append(
+            "launch",
+            version=__version__,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            command=" ".join(
+                Path(part).name if i == 0 else part for i, part in enumerate(sys.argv)
+            ),
+            spec=spec_module.to_plain(self.spec),
+            device=self.facts["device"],
+        )
+        checked = self.checked
+        if not any(event["event"] == "split" for event in ledger.events):
+            ledger.append(
+                "split",
+                fingerprint=checked.prepared.fingerprint,
+                folds_hash=checked.folds.hash,
+                classes=list(checked.data.classes),
+                images=checked.prepared.images,
+                decodes=checked.prepared.decodes,
+                folds=dict(zip(checked.data.image_ids, checked.folds.assignment, strict=True)),
+                holdout=list(checked.holdout.image_ids) if checked.holdout else [],
+            )
+
+    def _search(self, ledger: Ledger) -> Search:
+        fingerprint, folds = self.checked.prepared.fingerprint, self.checked.folds.hash
+        return Search(
+            self.spec,
+            self.checked.cells,
+            ledger,
+            lambda config: identity.config_id(config, fingerprint, folds),
+            self.place / rundir.JOURNAL,
+        )
+
+    def _inputs(self) -> Inputs:
+        return Inputs(
+            data=self.checked.data,
+            folds=self.checked.folds,
+            run_directory=str(self.place),
+            encoders=self.encoders,
+            cpus=self.spec.resources.cpu,
+            gpu=self.facts["gpu"],
+        )
+
+    def _close(self, ledger: Ledger, state: SearchState) -> None:
+        """Score on the holdout what was not scored yet."""
+        if self.checked.holdout is None:
+            return
+        items = [
+            (trial.trial_id, trial.config_id, trial.fold)
+            for config_id in state.champions.values()
+            for trial in state.configs[config_id].trials.values()
+            if trial.trial_id not in state.holdout
+        ]
+        shared = closing.Shared(
+            self.checked.holdout, str(self.place), self.spec.resources.cpu, self.facts["gpu"]
+        )
+        for found in self.runner.map(score_holdout, shared, items, self.spec):
+            state.apply(ledger.append("holdout", **found))
+
+    def _forget_last(self, event: Event) -> None:
+        """A finished trial goes on no more: its last checkpoint makes room."""
+        if event["event"] == "end" and event["status"] == "finished":
+            config_id, _, fold = event["trial_id"].partition("-f")
+            (directory(self.place, config_id, int(fold)) / LAST).unlink(missing_ok=True)
+
+
+def _start(runner: str, address: str | None, console: Console) -> Runner:
+    if runner == "inline":
+        return InlineRunner()
+    with console.status("starting Ray"):
+        from segsweep.runners.ray import RayRunner
+
+        return RayRunner(address)
+
+
+def _earlier(place: Path) -> SweepSpec | None:
+    """The settings of an earlier launch into the same directory."""
+    if not (place / rundir.RESOLVED).exists():
+        return None
+    return rundir.load(place).spec
+
+
+def _filled(spec: SweepSpec, facts: Mapping[str, Any], before: SweepSpec | None) -> SweepSpec:
+    """Every ``auto`` filled in: once, so that a later launch elsewhere changes no number."""
+    train = spec.train
+    if train.precision == "auto":
+        precision = before.train.precision if before else facts["precision"]
+        train = train.model_copy(update={"precision": precision})
+    resources = spec.resources.model_copy(update={"gpu": float(facts["gpu"])})
+    wandb = spec.wandb.model_copy(update={"mode": spec.wandb_mode})
+    return spec.model_copy(update={"train": train, "resources": resources, "wandb": wandb})
+
+
+def _refuse_other_sweep(place: Path, before: SweepSpec | None, checked: Checked) -> None:
+    """Results that would not compare are not mixed."""
+    if before is None:
+        return
+    old, new = spec_module.to_plain(before), spec_module.to_plain(checked.spec)
+    if new["train"]["precision"] == "auto":
+        new["train"]["precision"] = old["train"]["precision"]
+    old["dataset"].pop("root")
+    new["dataset"].pop("root")
+    hint = "give the sweep another name, or undo the change"
+    problems = []
+    for key in (*FIXED, *FIXED_SEARCH):
+        was, now = _at(old, key), _at(new, key)
+        if was != now:
+            what = f"has changed since the run began ({_difference(was, now)})"
+            problems.append(Problem(what, str(place), key, hint))
+    split = next((e for e in rundir.load(place).events if e["event"] == "split"), None)
+    if split is not None and not problems:
+        if split["fingerprint"] != checked.prepared.fingerprint:
+            problems.append(Problem("the images have changed since", str(place), "dataset", hint))
+        elif split["folds_hash"] != checked.folds.hash:
+            problems.append(Problem("the folds have changed since", str(place), "folds", hint))
+    if problems:
+        raise RunError(problems)
+
+
+def _at(plain: Mapping[str, Any], path: str) -> Any:
+    node: Any = plain
+    for part in path.split("."):
+        node = node[part]
+    return node
+
+
+def _difference(was: Any, now: Any) -> str:
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+        return ", ".join(f"{key}: {was.get(key)} → {now.get(key)}" for key in keys)
+    return f"{was} → {now}"
+
+
+def _fetch_encoders(checked: Checked) -> dict[str, dict[str, Any]]:
+    """Pretrained encoder weights, each once.
+
+    Raises:
+        WeightsError: they cannot be had.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for cell in checked.cells:
+        key = models.encoder_key(cell.config["model"])
+        if key and key not in found:
+            state = models.fetch_encoder(cell.config["model"])
+            found[key] = {name: tensor.numpy() for name, tensor in state.items()}
+    return found
+
+
+def _retry_failed(ledger: Ledger, metric: str) -> None:
+    """Trials that failed or ran out of memory are open again."""
+    for trial in SearchState(metric, ledger.events).trials.values():
+        if trial.status in ("failed", "out_of_memory"):
+            ledger.append("retry", trial_id=trial.trial_id)
+
+
+def _undecided(state: SearchState, spec: SweepSpec) -> dict[str, str]:
+    """Trials without a verdict, and cells without a champion."""
+    found = {
+        trial.trial_id: trial.error or trial.status
+        for trial in state.trials.values()
+        if trial.status in UNDECIDED
+    }
+    for cell in dict.fromkeys(config.cell for config in state.configs.values()):
+        if cell not in state.champions and not found:
+            found[cell] = f"no config finished all {spec.folds.count} folds"
+    return found
+
+
+__all__ = ["Outcome", "SegsweepError", "launch"]

@@ -1,0 +1,155 @@
+"""Losses: the table of all there are, sums of them, and what a user may write for one.
+
+A resolved loss is ``{"bce": {"weight": 1.0, …}, "dice": {"weight": 0.5, "smooth": 1.0}}``: for
+each term its weight in the sum and every option, so that ``loss.dice.smooth`` names a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from segsweep.errors import Problem, UserError
+from segsweep.losses.base import IGNORE, SegmentationLoss
+from segsweep.losses.lovasz import LovaszLoss
+from segsweep.losses.pixel import BCELoss, CrossEntropyLoss, FocalLoss
+from segsweep.losses.region import DiceLoss, JaccardLoss, TverskyLoss
+from segsweep.registry import differing, fill, short, suggest
+
+__all__ = ["IGNORE", "LOSSES", "WeightedSum", "build", "fit_problems", "resolve", "title"]
+
+LOSSES: Final[dict[str, type[SegmentationLoss]]] = {
+    "bce": BCELoss,
+    "cross_entropy": CrossEntropyLoss,
+    "focal": FocalLoss,
+    "dice": DiceLoss,
+    "jaccard": JaccardLoss,
+    "tversky": TverskyLoss,
+    "lovasz": LovaszLoss,
+}
+
+_SHAPES = "write bce, bce+dice, {bce: 1.0, dice: 0.5} or {focal: {gamma: 3.0}}"
+
+
+class WeightedSum(nn.Module):
+    """Σ weight · loss over its terms.
+
+    Args:
+        terms: losses by name.
+        weights: the weight of each, by the same names.
+    """
+
+    def __init__(self, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+        super().__init__()
+        self.terms = nn.ModuleDict(dict(terms))
+        self.weights = {name: weights[name] for name in terms}
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The sum, a scalar; arguments as for every loss (``SegmentationLoss.forward``)."""
+        total = logits.new_zeros((), dtype=torch.float32)
+        for name, term in self.terms.items():
+            total = total + self.weights[name] * term(logits, target)
+        return total
+
+
+def resolve(level: str | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The full loss from what a user wrote.
+
+    Args:
+        level: a name, names joined by ``+``, or a mapping from name to weight or to options
+            (of which ``weight`` is one).
+
+    Returns:
+        For each term, in the order written, ``weight`` and every option.
+
+    Raises:
+        UserError: every mistake at once; ``key`` is ``focal`` or ``focal.gamma``.
+    """
+    terms, problems = _terms(level)
+    resolved: dict[str, dict[str, Any]] = {}
+    for name, given in terms.items():
+        settings, mistakes = _term(name, given)
+        resolved[name] = settings
+        problems += mistakes
+    if not problems and not any(settings["weight"] for settings in resolved.values()):
+        problems.append(Problem("every weight is 0: nothing would be learnt"))
+    if problems:
+        raise UserError(problems)
+    return resolved
+
+
+def build(config: Mapping[str, Mapping[str, Any]]) -> nn.Module:
+    """The weighted sum that a resolved loss describes."""
+    terms = {
+        name: LOSSES[name](**{k: v for k, v in settings.items() if k != "weight"})
+        for name, settings in config.items()
+    }
+    return WeightedSum(terms, {name: settings["weight"] for name, settings in config.items()})
+
+
+def fit_problems(config: Mapping[str, Mapping[str, Any]], *, classes: int) -> list[Problem]:
+    """Why a resolved loss cannot be used for a data set of ``classes`` classes."""
+    problems = []
+    if "bce" in config and classes > 2:
+        what = f"bce is for two classes, and the data set has {classes}"
+        problems.append(Problem(what, key="bce", hint="use cross_entropy"))
+    if classes > 2 and config.get("focal", {}).get("alpha") is not None:
+        what = f"focal's alpha is for two classes, and the data set has {classes}"
+        problems.append(Problem(what, key="focal.alpha", hint="leave alpha out"))
+    return problems
+
+
+def title(config: Mapping[str, Mapping[str, Any]]) -> str:
+    """A short label: ``bce``, ``bce+0.5dice``, ``focal(gamma=3)``."""
+    labels = []
+    for name, settings in config.items():
+        weight = settings.get("weight", 1.0)
+        changed = differing(LOSSES[name], settings)
+        label = f"{name}({changed})" if changed else name
+        labels.append(label if weight == 1 else f"{short(float(weight))}{label}")
+    return "+".join(labels)
+
+
+def _terms(level: object) -> tuple[dict[str, Any], list[Problem]]:
+    """The terms by name, each with what was written for it, and what is wrong with the shape."""
+    if isinstance(level, str):
+        names = [name.strip() for name in level.split("+")]
+        twice = sorted({name for name in names if name and names.count(name) > 1})
+        problems = [
+            Problem(f"{name} is there twice", key=name, hint=f"write {{{name}: 2.0}}")
+            for name in twice
+        ]
+        if not all(names):
+            problems.append(Problem(f"not a loss: {level!r}", hint=_SHAPES))
+        return {name: {} for name in names if name}, problems
+    if isinstance(level, Mapping) and level:
+        return {str(name): given for name, given in level.items()}, []
+    return {}, [Problem(f"not a loss: {level!r}", hint=_SHAPES)]
+
+
+def _term(name: str, given: object) -> tuple[dict[str, Any], list[Problem]]:
+    """One term with its weight and every option."""
+    if name not in LOSSES:
+        weighted = name.lstrip("0123456789.*e- ")
+        hint = suggest(name, LOSSES)
+        if name != weighted and weighted in LOSSES:
+            hint = f"a weight is written {{{weighted}: {name.removesuffix(weighted)}}}"
+        return {}, [Problem(f"unknown loss {name!r}", key=name, hint=hint)]
+    if isinstance(given, Mapping):
+        options = {str(key): value for key, value in given.items()}
+        key = f"{name}.weight"
+    else:
+        options, key = {"weight": given}, name
+    weight = options.pop("weight", 1.0)
+    filled, problems = fill(LOSSES[name], options, what=f"loss {name!r}", prefix=f"{name}.")
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        problems.append(Problem(f"not a weight: {weight!r}", key=key, hint=_SHAPES))
+    elif not (math.isfinite(weight) and weight >= 0):
+        problems.append(Problem(f"a weight is a number from 0 up, not {weight}", key=key))
+    else:
+        filled = {"weight": float(weight), **filled}
+    return filled, problems

@@ -1,0 +1,182 @@
+"""The plan: what a sweep would run and what it would cost, from one timed step a cell."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from segsweep import losses, models, optim
+from segsweep.check import Checked
+from segsweep.engine import prepare_images, prepare_model
+from segsweep.space import Cell
+
+TIMED_IMAGES = 4  # a timed step has at most so many images; the cost is scaled to the batch
+STARTUP_S = 15.0  # Ray, workers and imports, once a launch
+
+
+@dataclass(frozen=True)
+class CellCost:
+    """One cell of the plan.
+
+    Attributes:
+        trials: at most; fewer where configs are stopped.
+        parameters: of the model.
+        train_ms: of one training step, a image.
+        evaluate_ms: of one validation pass, a image.
+        seconds: of all its trials one after the other, none stopped early.
+        bytes: of all its checkpoints.
+    """
+
+    cell: str
+    configs: int
+    trials: int
+    parameters: int
+    train_ms: float
+    evaluate_ms: float
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep before it runs."""
+
+    name: str
+    cells: list[CellCost]
+    configs: int
+    trials: int
+    epochs: int
+    images: int
+    holdout_images: int
+    folds: int
+    concurrent: int
+    device: str
+    seconds: float
+    bytes: int
+    notices: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        return asdict(self)
+
+
+def plan(checked: Checked, on_cell: Callable[[str], None] = lambda _: None) -> Plan:
+    """Measure every cell and add up.
+
+    Args:
+        checked: the sweep.
+        on_cell: is told each cell's name before it is measured.
+    """
+    spec = checked.spec
+    gpu = torch.cuda.is_available() and spec.resources.gpu != 0
+    device = torch.device("cuda" if gpu else "cpu")
+    concurrent = _concurrent(spec.resources.cpu, spec.resources.gpu, gpu)
+    concurrent = min(concurrent, spec.max_concurrent or concurrent)
+    before = torch.get_num_threads()
+    torch.set_num_threads(spec.resources.cpu)
+    costs = []
+    try:
+        for cell in checked.cells:
+            on_cell(cell.name)
+            costs.append(_cost(checked, cell, device))
+    finally:
+        torch.set_num_threads(before)
+    trials = sum(cost.trials for cost in costs)
+    epochs = sum(
+        cost.trials * int(cell.config["train"]["epochs"])
+        for cost, cell in zip(costs, checked.cells, strict=True)
+    )
+    return Plan(
+        name=spec.name,
+        cells=costs,
+        configs=sum(cost.configs for cost in costs),
+        trials=trials,
+        epochs=epochs,
+        images=len(checked.data.image_ids),
+        holdout_images=len(checked.holdout.image_ids) if checked.holdout else 0,
+        folds=spec.folds.count,
+        concurrent=concurrent,
+        device=torch.cuda.get_device_name() if gpu else "cpu",
+        seconds=STARTUP_S + sum(cost.seconds for cost in costs) / concurrent,
+        bytes=sum(cost.bytes for cost in costs),
+        notices=checked.notices,
+    )
+
+
+def _concurrent(cpu: int, share: float | None, gpu: bool) -> int:
+    by_cpu = max(1, (os.cpu_count() or 1) // cpu)
+    if not gpu:
+        return by_cpu
+    return max(1, min(by_cpu, math.floor(torch.cuda.device_count() / (share or 1.0))))
+
+
+def _cost(checked: Checked, cell: Cell, device: torch.device) -> CellCost:
+    parameters, bytes_best, train, evaluate = _timed(checked, cell, device)
+    folds, epochs = checked.spec.folds.count, int(cell.config["train"]["epochs"])
+    trials = cell.budget * folds
+    images = len(checked.data.image_ids)
+    validation = images / checked.folds.k
+    per_epoch = (images - validation) * train + validation * evaluate
+    return CellCost(
+        cell=cell.name,
+        configs=cell.budget,
+        trials=trials,
+        parameters=parameters,
+        train_ms=round(1000 * train, 3),
+        evaluate_ms=round(1000 * evaluate, 3),
+        seconds=round(trials * epochs * per_epoch, 1),
+        # best of every trial, and the last of those that are stopped: thrice the weights more
+        bytes=trials * bytes_best + (cell.budget if cell.budget > 1 else 0) * 3 * bytes_best,
+    )
+
+
+def _timed(checked: Checked, cell: Cell, device: torch.device) -> tuple[int, int, float, float]:
+    """Parameters, bytes of the weights, seconds an image of training and of evaluation."""
+    config, classes = cell.config, len(checked.data.classes)
+    plain = dict(config["model"])
+    if "encoder_weights" in plain:
+        plain["encoder_weights"] = "none"  # the weights cost the same, whatever they are
+    model = prepare_model(models.build(plain, classes=classes), device)
+    size = min(TIMED_IMAGES, int(config["train"]["batch_size"]), len(checked.data.image_ids))
+    size = max(2, size)
+    chosen = [i % len(checked.data.image_ids) for i in range(size)]
+    images = torch.from_numpy(checked.data.images[chosen]).permute(0, 3, 1, 2)
+    masks = torch.from_numpy(checked.data.masks[chosen]).long().to(device)
+    loss = losses.build(config["loss"]).to(device)
+    optimizer = optim.build_optimizer(
+        config["train"]["optimizer"], model, lr=1e-4, weight_decay=0.0
+    )
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss(model(prepare_images(images, device)), masks).backward()
+        optimizer.step()
+
+    def check() -> None:
+        with torch.inference_mode():
+            model(prepare_images(images, device))
+
+    model.train()
+    train = _measure(step, device) / size
+    model.eval()
+    evaluate = _measure(check, device) / size
+    weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+    return sum(p.numel() for p in model.parameters()), weights, train, evaluate
+
+
+def _measure(action: Callable[[], None], device: torch.device) -> float:
+    """Seconds of the second of two calls: the first one warms up."""
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

@@ -1,0 +1,125 @@
+"""What a running trial keeps on disk: how far it has come, and the evidence of its best epoch.
+
+========================== =====================================================================
+last.safetensors           model, optimizer, schedule, random state: all that going on needs
+best.safetensors           the model at its best epoch, with the config that rebuilds it
+evidence.safetensors       counts of every validation image at that epoch, and a few predictions
+========================== =====================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segsweep import checkpoint, optim
+from segsweep.data.cache import ImageSet
+from segsweep.engine import Evaluation
+from segsweep.errors import TrialError
+
+Report = dict[str, Any]
+LAST, BEST, EVIDENCE = "last.safetensors", "best.safetensors", "evidence.safetensors"
+
+
+class Progress:
+    """How far a trial has come, and its checkpoints ``last`` and ``best``."""
+
+    def __init__(
+        self,
+        place: Path,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: optim.Schedule,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        self.last, self.best = place / LAST, place / BEST
+        self.model, self.optimizer = model, optimizer
+        self.schedule, self.scaler = schedule, scaler
+        self.epoch = self.best_epoch = 0
+        self.best_value: float | None = None
+
+    def done(self, epochs: int, patience: int | None) -> bool:
+        """All epochs are done, or ``patience`` epochs have brought nothing better."""
+        waited = self.epoch - self.best_epoch
+        return self.epoch >= epochs or (patience is not None and waited >= patience)
+
+    def improved(self, value: float | None, goal: str) -> bool:
+        """Note an epoch's metric; True where it is the best so far (or the first)."""
+        self.epoch += 1
+        best = self.best_value
+        if self.best_epoch and (value is None or best is not None):
+            if value is None or best is None:
+                return False
+            if not (value > best if goal == "maximize" else value < best):
+                return False
+        self.best_epoch, self.best_value = self.epoch, value
+        return True
+
+    def save_best(self, config: Mapping[str, Any], report: Report) -> None:
+        """The model at its best epoch, with the config that rebuilds it."""
+        tensors = checkpoint.prefixed("model", self.model.state_dict())
+        checkpoint.save(self.best, tensors, {"config": dict(config), "report": report})
+
+    def save_last(self, report: Report) -> None:
+        """Everything that going on needs."""
+        slots, rest = checkpoint.pack_optimizer(self.optimizer)
+        tensors = {
+            **checkpoint.prefixed("model", self.model.state_dict()),
+            **checkpoint.prefixed("optimizer", slots),
+            "rng.cpu": torch.get_rng_state(),
+        }
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        facts = {
+            "report": report,
+            "best_epoch": self.best_epoch,
+            "best_value": self.best_value,
+            "optimizer": rest,
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        checkpoint.save(self.last, tensors, facts)
+
+    def resume(self) -> Report | None:
+        """Go back to the last checkpoint; its report, or None where there is none to use."""
+        if not self.last.exists():
+            return None
+        try:
+            tensors, facts = checkpoint.load(self.last)
+        except TrialError:
+            return None  # a damaged checkpoint: begin again
+        self.model.load_state_dict(checkpoint.unprefixed("model", tensors))
+        slots = checkpoint.unprefixed("optimizer", tensors)
+        checkpoint.unpack_optimizer(self.optimizer, slots, facts["optimizer"])
+        self.schedule.load_state_dict(facts["schedule"])
+        self.scaler.load_state_dict(facts["scaler"])
+        torch.set_rng_state(tensors["rng.cpu"])
+        if "rng.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["rng.cuda"])
+        report: Report = facts["report"]
+        self.epoch = report["epoch"]
+        self.best_epoch, self.best_value = facts["best_epoch"], facts["best_value"]
+        return report
+
+
+def save_evidence(
+    place: Path, epoch: int, result: Evaluation, data: ImageSet, examples: Sequence[int]
+) -> None:
+    """Counts of every validation image, and a few images with truth and prediction."""
+    tensors = {
+        "matrix": torch.from_numpy(result.matrix),
+        "examples.image": torch.from_numpy(np.ascontiguousarray(data.images[list(examples)])),
+        "examples.truth": torch.from_numpy(np.ascontiguousarray(data.masks[list(examples)])),
+        "examples.prediction": torch.from_numpy(result.predictions),
+    }
+    facts = {
+        "epoch": epoch,
+        "image_ids": [data.image_ids[i] for i in result.indices],
+        "examples": [data.image_ids[i] for i in examples],
+        "classes": list(data.classes),
+    }
+    checkpoint.save(place / EVIDENCE, tensors, facts)

@@ -1,0 +1,220 @@
+"""Parquet files from the ledger: versioned schemas, one way, rebuilt whole at any time.
+
+=================== ==========================================================================
+trials.parquet      one row a trial: what it was, how it ended, its best epoch's scores
+epochs.parquet      one row an epoch of a trial
+images.parquet      pixels of every image at the best epoch by class: the evidence for paired tests
+confusion.parquet   the same, summed over images, by true and predicted class
+=================== ==========================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from segsweep.ledger import Event
+from segsweep.state import SearchState
+
+SCHEMA_VERSION = "1"
+SCORES = (
+    "loss", "iou", "dice", "precision", "recall", "pixel_accuracy", "iou_per_image",
+    "miou", "mdice", "mprecision", "mrecall", "miou_present",
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+def _schema(*fields: tuple[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(list(fields), metadata={"segsweep_schema": SCHEMA_VERSION})
+
+
+TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
+VAL = [(f"val_{name}", REAL) for name in SCORES]
+TRIALS = _schema(
+    ("trial_id", TEXT), ("config_id", TEXT), ("cell", TEXT), ("model", TEXT), ("encoder", TEXT),
+    ("loss", TEXT), ("fold", WHOLE), ("replicate", WHOLE), ("params", TEXT), ("status", TEXT),
+    ("stopped_by", TEXT), ("epochs", WHOLE), ("best_epoch", WHOLE), ("metric", REAL), *VAL,
+    ("train_seconds", REAL), ("images_per_second", REAL), ("parameters", WHOLE),
+    ("attempts", WHOLE), ("node", TEXT), ("error", TEXT), ("champion", pa.bool_()),
+    *[(f"holdout_{name}", REAL) for name in SCORES],
+)  # fmt: skip
+EPOCHS = _schema(
+    ("trial_id", TEXT), ("epoch", WHOLE), ("train_loss", REAL), *VAL, ("lr", REAL),
+    ("seconds", REAL),
+)  # fmt: skip
+IMAGES = _schema(
+    ("trial_id", TEXT), ("split", TEXT), ("image_id", TEXT), ("class", TEXT), ("tp", WHOLE),
+    ("fp", WHOLE), ("fn", WHOLE), ("valid", WHOLE),
+)  # fmt: skip
+CONFUSION = _schema(
+    ("trial_id", TEXT), ("split", TEXT), ("truth", TEXT), ("predicted", TEXT), ("pixels", WHOLE)
+)
+
+
+def write(run_directory: Path, events: Sequence[Event], metric: str, goal: str) -> None:
+    """Write all four files of a run, each in one step.
+
+    Args:
+        run_directory: where ``trials/`` lies and ``results/`` goes.
+        events: of the whole ledger.
+        metric: ledger name of the compared metric, ``val_iou``.
+        goal: ``maximize`` or ``minimize``.
+    """
+    folder = run_directory / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    trials = trial_rows(events, metric, goal)
+    images: list[Row] = []
+    confusion: list[Row] = []
+    for trial in trials:
+        place = run_directory / "trials" / trial["config_id"] / fold_name(trial)
+        for split, name in (("validation", "evidence"), ("holdout", "holdout")):
+            evidence = read_evidence(place / f"{name}.safetensors")
+            if evidence is not None:
+                images += _image_rows(trial["trial_id"], split, *evidence)
+                confusion += _confusion_rows(trial["trial_id"], split, *evidence)
+    _save(folder / "trials.parquet", trials, TRIALS)
+    _save(folder / "epochs.parquet", epoch_rows(events), EPOCHS)
+    _save(folder / "images.parquet", images, IMAGES)
+    _save(folder / "confusion.parquet", confusion, CONFUSION)
+
+
+def fold_name(trial: Row) -> str:
+    """A trial's folder inside its config's."""
+    replicate = f"-r{trial['replicate']}" if trial["replicate"] else ""
+    return f"fold{trial['fold']}{replicate}"
+
+
+def epoch_rows(events: Sequence[Event]) -> list[Row]:
+    """One row an epoch; columns that the task does not have are null."""
+    names = EPOCHS.names
+    return [
+        {name: event.get(name) for name in names} for event in events if event["event"] == "epoch"
+    ]
+
+
+def trial_rows(events: Sequence[Event], metric: str, goal: str) -> list[Row]:
+    """One row a trial, with the scores of its best epoch."""
+    state = SearchState(metric, events)
+    epochs: dict[str, list[Event]] = {}
+    ends: dict[str, Event] = {}
+    holdout: dict[str, Event] = {}
+    for event in events:
+        if event["event"] == "epoch":
+            epochs.setdefault(event["trial_id"], []).append(event)
+        elif event["event"] == "end":
+            ends[event["trial_id"]] = event
+        elif event["event"] == "holdout":
+            holdout[event["trial_id"]] = event
+    champions = set(state.champions.values())
+    rows = []
+    for trial in state.trials.values():
+        config = state.configs[trial.config_id]
+        model = str(config.config["model"]["name"])
+        curve = epochs.get(trial.trial_id, [])
+        best = _best(curve, metric, goal)
+        seconds = sum(event["train_seconds"] for event in curve)
+        images = sum(event["images"] for event in curve)
+        scored = holdout.get(trial.trial_id, {})
+        rows.append(
+            {
+                "trial_id": trial.trial_id,
+                "config_id": trial.config_id,
+                "cell": config.cell,
+                "model": model,
+                "encoder": model.partition("/")[2] or None,
+                "loss": config.levels["loss"],
+                "fold": trial.fold,
+                "replicate": trial.replicate,
+                "params": json.dumps(config.params),
+                "status": trial.status,
+                "stopped_by": trial.stopped_by,
+                "epochs": len(curve),
+                "best_epoch": best.get("epoch"),
+                "metric": best.get(metric),
+                **{name: best.get(name) for name, _ in VAL},
+                "train_seconds": seconds,
+                "images_per_second": images / seconds if seconds else None,
+                "parameters": best.get("parameters"),
+                "attempts": trial.attempts,
+                "node": ends.get(trial.trial_id, {}).get("node"),
+                "error": trial.error,
+                "champion": trial.config_id in champions,
+                **{f"holdout_{name}": scored.get(f"holdout_{name}") for name in SCORES},
+            }
+        )
+    return rows
+
+
+def _best(curve: Sequence[Event], metric: str, goal: str) -> Event:
+    """The first epoch with the best value; the first epoch where none has one."""
+    sign = 1 if goal == "maximize" else -1
+    known = [event for event in curve if event.get(metric) is not None]
+    if not known:
+        return curve[0] if curve else {}
+    return max(known, key=lambda event: sign * event[metric])
+
+
+def read_evidence(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]] | None:
+    """(N, K, K) confusion matrices of a split and their facts; None where there are none."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = json.loads(file.metadata()["segsweep"])
+            return file.get_tensor("matrix"), facts
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
+def _image_rows(
+    trial_id: str, split: str, matrix: NDArray[np.int64], facts: dict[str, Any]
+) -> Iterator[Row]:
+    classes = facts["classes"]
+    scored = [1] if len(classes) == 2 else range(len(classes))
+    for image_id, counts in zip(facts["image_ids"], matrix, strict=True):
+        for label in scored:
+            tp = int(counts[label, label])
+            yield {
+                "trial_id": trial_id,
+                "split": split,
+                "image_id": image_id,
+                "class": classes[label],
+                "tp": tp,
+                "fp": int(counts[:, label].sum()) - tp,
+                "fn": int(counts[label, :].sum()) - tp,
+                "valid": int(counts.sum()),
+            }
+
+
+def _confusion_rows(
+    trial_id: str, split: str, matrix: NDArray[np.int64], facts: dict[str, Any]
+) -> Iterator[Row]:
+    classes = facts["classes"]
+    pooled = matrix.sum(axis=0)
+    for i, truth in enumerate(classes):
+        for j, predicted in enumerate(classes):
+            yield {
+                "trial_id": trial_id,
+                "split": split,
+                "truth": truth,
+                "predicted": predicted,
+                "pixels": int(pooled[i, j]),
+            }
+
+
+def _save(path: Path, rows: list[Row], schema: pa.Schema) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

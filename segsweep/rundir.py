@@ -1,0 +1,125 @@
+"""The run directory: where its files are, how it is found again, and its lock."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from segsweep import ledger, spec, yamlfile
+from segsweep.errors import Problem, RunError, UserError
+from segsweep.ledger import Event
+from segsweep.spec import SweepSpec
+
+SWEEP, RESOLVED, JOURNAL, LOCK = "sweep.yaml", "resolved.yaml", "optuna.journal", ".lock"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory with its settings and its whole ledger."""
+
+    path: Path
+    spec: SweepSpec
+    events: list[Event]
+
+    @property
+    def metric(self) -> str:
+        """The compared metric's name in ledger and columns, ``val_iou``."""
+        return self.spec.metric.name.replace("/", "_")
+
+
+def find(run: str, storage_path: str = "runs") -> Path:
+    """The run directory that ``run`` means.
+
+    Args:
+        run: a run directory, a sweep's name under ``storage_path``, or its sweep file.
+        storage_path: where names are looked up.
+
+    Raises:
+        RunError: there is none; the message says where it was looked for.
+    """
+    path = Path(run)
+    if path.is_dir() and (path / ledger.LEDGER).exists():
+        return path
+    looked = [path]
+    if path.is_file():
+        try:
+            named = spec.load(path).run_directory
+        except UserError as error:
+            raise RunError(error.problems) from error
+        if (named / ledger.LEDGER).exists():
+            return named
+        looked = [named]
+    else:
+        named = Path(storage_path) / run
+        if (named / ledger.LEDGER).exists():
+            return named
+        looked.append(named)
+    places = " and ".join(str(place) for place in looked)
+    hint = f"looked in {places}; `segsweep launch SWEEP` makes one"
+    raise RunError(Problem(f"no run {run!r}", hint=hint))
+
+
+def load(path: Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        RunError: it has no readable settings or ledger.
+    """
+    try:
+        settings = spec.load(path / RESOLVED)
+    except UserError as error:
+        raise RunError(error.problems) from error
+    return Run(path, settings, ledger.read(path / ledger.LEDGER))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small text file in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_settings(path: Path, text: str, settings: SweepSpec) -> None:
+    """The sweep file as given, and with everything filled in."""
+    write_atomically(path / SWEEP, text)
+    write_atomically(path / RESOLVED, yamlfile.dump(spec.to_plain(settings)))
+
+
+class Lock:
+    """One launch at a time in a run directory; the system lets go when the process ends."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = (path / LOCK).open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = self._holder()
+            self._file.close()
+            what = f"another launch is running here: {holder}"
+            raise RunError(
+                Problem(what, str(path), hint="wait for it, or stop that process")
+            ) from error
+        self._file.seek(0)
+        self._file.truncate()
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": now}, self._file)
+        self._file.flush()
+
+    def _holder(self) -> str:
+        self._file.seek(0)
+        try:
+            facts: dict[str, Any] = json.loads(self._file.read())
+            return f"pid {facts['pid']} on {facts['host']} since {facts['since']}"
+        except (ValueError, KeyError):
+            return "its name cannot be read"
+
+    def release(self) -> None:
+        """Let the next launch in."""
+        self._file.close()

@@ -1,0 +1,56 @@
+"""The runner without Ray: one trial after the other in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from segsweep.engine import device_facts
+from segsweep.errors import Problem, RunError
+from segsweep.interrupt import Interrupt
+from segsweep.runners import Task
+from segsweep.search import Search
+from segsweep.spec import SweepSpec
+from segsweep.trial import Inputs, directory, run_trial
+
+
+class InlineRunner:
+    """For tests, debugging, and machines where Ray is not wanted."""
+
+    def facts(self, spec: SweepSpec) -> dict[str, Any]:
+        """See ``Runner``."""
+        found = device_facts()
+        has_gpu = found["type"] == "cuda"
+        if spec.resources.gpu and not has_gpu:
+            hint = "remove resources.gpu to train on the CPU"
+            raise RunError(Problem("this machine has no GPU", key="resources.gpu", hint=hint))
+        gpu = (1.0 if has_gpu else 0.0) if spec.resources.gpu is None else spec.resources.gpu
+        facts = found if gpu else {"device": "cpu", "type": "cpu", "precision": "fp32"}
+        return {**facts, "gpu": gpu, "slots": 1}
+
+    def run(self, search: Search, inputs: Inputs, interrupt: Interrupt) -> None:
+        """See ``Runner``."""
+        while (job := search.next()) is not None:
+            place = directory(inputs.run_directory, job.config_id, job.fold, job.replicate)
+            reports = run_trial(job.config, job.fold, inputs, place, job.replicate)
+            for report in reports:
+                interrupt.check()
+                if "status" in report:
+                    search.on_end(job.trial_id, report["status"], report.get("error"))
+                elif not search.on_epoch(job.trial_id, report):
+                    reports.close()  # type: ignore[attr-defined]
+                    break
+
+    def map(
+        self,
+        function: Task,
+        shared: Any,
+        items: Sequence[Any],
+        spec: SweepSpec,
+    ) -> Iterator[Any]:
+        """See ``Runner``."""
+        for item in items:
+            yield function(shared, item)
+
+    def close(self) -> None:
+        """See ``Runner``."""

@@ -1,0 +1,9 @@
+"""Which trial runs next, and which one stops: pure logic over ledger events.
+
+``Search`` is what runners talk to. It knows neither Ray nor torch, so that recorded sweeps can
+be searched again without either.
+"""
+
+from segsweep.search.search import Job, Search
+
+__all__ = ["Job", "Search"]

@@ -1,0 +1,275 @@
+"""``Search``: hands out trials, judges them, and writes every decision to the ledger first.
+
+Runners call ``next`` where a slot is free, ``on_epoch`` with each result and ``on_end`` when a
+trial is over. The state is rebuilt from the ledger, so a new launch goes on where the last ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from segsweep.identity import trial_id
+from segsweep.ledger import Event, Ledger
+from segsweep.search.rungs import Asha
+from segsweep.search.sampler import CellSampler, journal
+from segsweep.space import Cell, decode
+from segsweep.spec import SweepSpec
+from segsweep.state import ConfigState, SearchState, Status, TrialState
+
+MAX_REDRAWS = 20  # a cell in which so many draws in a row were tried before has no more to offer
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial for a worker: plain values only."""
+
+    trial_id: str
+    config_id: str
+    cell: str
+    fold: int
+    replicate: int
+    attempt: int
+    config: Mapping[str, Any]
+
+
+class Search:
+    """The search of one sweep.
+
+    Args:
+        spec: the sweep, every default filled in.
+        cells: in the order of the plan.
+        ledger: open for writing; its events are taken in.
+        identify: the ``config_id`` of a trial config.
+        journal_path: where Optuna's journal goes; None keeps the studies in memory.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        cells: Sequence[Cell],
+        ledger: Ledger,
+        identify: Callable[[Mapping[str, Any]], str],
+        journal_path: Path | None = None,
+    ) -> None:
+        self.spec, self.cells, self.ledger, self.identify = spec, cells, ledger, identify
+        self.folds, self.goal = spec.folds.count, spec.metric.goal
+        self.metric = spec.metric.name.replace("/", "_")
+        self.state = SearchState(self.metric, ledger.events)
+        storage = journal(journal_path)
+        self.samplers = {
+            cell.name: CellSampler(cell, spec.method, spec.seed, self.goal, storage)
+            for cell in cells
+        }
+        for config in self.state.configs.values():
+            if config.cell in self.samplers:
+                self.samplers[config.cell].add(config)
+                self.samplers[config.cell].tell(config, self.folds, self.goal)
+        self.live: dict[str, Job] = {}
+        self.exhausted: set[str] = set()
+
+    # what runners call
+
+    def next(self) -> Job | None:
+        """The next trial to start; None where none is ready (wait while ``live``, else done)."""
+        trial = self._unfinished() or self._next_fold()
+        if trial is None:
+            config = self._propose()
+            if config is None and not self.live:
+                config = self._revive()
+                return self.next() if config is not None else None
+            trial = (config, 0) if config is not None else None
+        return self._start(*trial) if trial is not None else None
+
+    def on_epoch(self, name: str, report: Mapping[str, Any]) -> bool:
+        """Take an epoch's report in; False where the trial is to stop now.
+
+        An epoch that the ledger has already is not written again: its verdict stands.
+        """
+        trial = self.state.trials[name]
+        if name not in self.live or trial.status != "incomplete":
+            return False
+        config = self.state.configs[trial.config_id]
+        epoch = int(report["epoch"])
+        if epoch not in trial.values:
+            self._write("epoch", **report, trial_id=name)
+        if config.status(self.folds) not in ("incomplete", "finished"):
+            self._end(name, "stopped", stopped_by="config")  # another fold has ended the config
+            return False
+        if trial.fold == 0 and not config.revived and not self._passes(trial, config, epoch):
+            self._end(name, "stopped", stopped_by="rung")
+            return False
+        return True
+
+    def on_end(self, name: str, status: Status, error: str | None = None, **facts: Any) -> None:
+        """A trial is over; said twice, the first word stands."""
+        if name in self.live:
+            self._end(name, status, error=error, **facts)
+
+    def on_lost(self, name: str, error: str) -> None:
+        """A worker died: the trial is handed out again, at most ``max_failures`` times."""
+        if name not in self.live:
+            return
+        self._write("lost", trial_id=name, error=error)
+        if self.state.trials[name].lost > self.spec.max_failures:
+            self._end(name, "failed", error=error)
+        else:
+            del self.live[name]
+
+    def conclude(self) -> None:
+        """Name the champions, once nothing is left to run."""
+        for cell in self.cells:
+            champion = self.best(cell.name)
+            if champion and self.state.champions.get(cell.name) != champion.config_id:
+                self._write("champion", cell=cell.name, config_id=champion.config_id)
+
+    def best(self, cell: str) -> ConfigState | None:
+        """The config of a cell with the best mean over all folds, so far."""
+        finished = [
+            (mean, config)
+            for config in self.state.of_cell(cell)
+            if (mean := config.mean(self.folds, self.goal)) is not None
+        ]
+        if not finished:
+            return None
+        sign = 1 if self.goal == "maximize" else -1
+        return max(finished, key=lambda item: (sign * item[0], -item[1].number))[1]
+
+    # what runs next
+
+    def _known(self) -> list[ConfigState]:
+        return [config for config in self.state.configs.values() if config.cell in self.samplers]
+
+    def _unfinished(self) -> tuple[ConfigState, int] | None:
+        """A trial that an earlier launch left, or that is revived."""
+        for config in self._known():
+            for fold, trial in sorted(config.trials.items()):
+                waits = trial.status == "incomplete" and trial.trial_id not in self.live
+                if waits and config.status(self.folds) == "incomplete":
+                    return config, fold
+        return None
+
+    def _next_fold(self) -> tuple[ConfigState, int] | None:
+        """The next fold of a config that survived fold 0, oldest config first."""
+        for config in self._known():
+            first = config.trials.get(0)
+            if first is None:
+                return config, 0  # proposed by a launch that ended before it started
+            if first.status == "finished" and config.status(self.folds) == "incomplete":
+                for fold in range(1, self.folds):
+                    if fold not in config.trials:
+                        return config, fold
+        return None
+
+    def _propose(self) -> ConfigState | None:
+        """A new config for the cell that has had the fewest."""
+        counts = {cell.name: len(self.state.of_cell(cell.name)) for cell in self.cells}
+        for cell in sorted(self.cells, key=lambda cell: counts[cell.name]):
+            number = counts[cell.name]
+            if number < cell.budget and cell.name not in self.exhausted:
+                config = self._draw(cell, number)
+                if config is not None:
+                    return config
+                self.exhausted.add(cell.name)
+        return None
+
+    def _draw(self, cell: Cell, number: int) -> ConfigState | None:
+        sampler = self.samplers[cell.name]
+        for _ in range(MAX_REDRAWS):
+            draws = sampler.draw(number)
+            params = {path: decode(cell.parameters[path], raw) for path, raw in draws.items()}
+            config = cell.fill(params)
+            name = self.identify(config)
+            if name not in self.state.configs:
+                self._write(
+                    "config",
+                    config_id=name,
+                    cell=cell.name,
+                    number=number,
+                    params=params,
+                    draws=draws,
+                    levels=dict(cell.levels),
+                    config=config,
+                )
+                sampler.add(self.state.configs[name])
+                return self.state.configs[name]
+        sampler.discard()
+        return None
+
+    def _revive(self) -> ConfigState | None:
+        """The best stopped config of a cell that has no finished one."""
+        sign = 1 if self.goal == "maximize" else -1
+        for cell in self.cells:
+            configs = self.state.of_cell(cell.name)
+            if any(config.status(self.folds) == "finished" for config in configs):
+                continue
+            stopped = [
+                (len(config.trials), sign * value, config)
+                for config in configs
+                if config.status(self.folds) == "stopped"
+                and (value := config.trials[0].best(self.goal)) is not None
+            ]
+            if stopped:
+                chosen = max(stopped, key=lambda item: item[:2])[2]
+                self._write("revive", config_id=chosen.config_id, cell=cell.name)
+                return chosen
+        return None
+
+    def _start(self, config: ConfigState, fold: int) -> Job:
+        name = trial_id(config.config_id, fold)
+        self._write(
+            "start",
+            trial_id=name,
+            config_id=config.config_id,
+            fold=fold,
+            replicate=0,
+            attempt=(self.state.trials[name].attempts if name in self.state.trials else 0) + 1,
+        )
+        attempt = self.state.trials[name].attempts
+        job = Job(name, config.config_id, config.cell, fold, 0, attempt, config.config)
+        self.live[name] = job
+        return job
+
+    # what stops
+
+    def _passes(self, trial: TrialState, config: ConfigState, epoch: int) -> bool:
+        stopping = self.spec.early_stopping
+        if stopping.type == "none":
+            return True
+        asha = Asha(
+            stopping.grace_period,
+            stopping.reduction_factor,
+            int(config.config["train"]["epochs"]),
+            self.goal == "maximize",
+        )
+        if epoch not in asha.rungs:
+            return True
+        if epoch in trial.rungs:
+            return trial.rungs[epoch]
+        verdict = asha.judge(trial.values[epoch], self._peers(trial, config.cell, epoch))
+        value = trial.values[epoch]
+        self._write("rung", trial_id=trial.trial_id, epoch=epoch, value=value, **asdict(verdict))
+        return verdict.keep
+
+    def _peers(self, trial: TrialState, cell: str, epoch: int) -> list[float | None]:
+        within_cell = self.spec.early_stopping.compare_within == "cell"
+        return [
+            peer.values[epoch]
+            for peer in self.state.trials.values()
+            if peer.fold == 0 and peer is not trial and epoch in peer.rungs
+            if not within_cell or self.state.configs[peer.config_id].cell == cell
+        ]
+
+    def _end(self, name: str, status: Status, **facts: Any) -> None:
+        job = self.live.pop(name)
+        self._write("end", trial_id=name, status=status, **facts)
+        config = self.state.configs[job.config_id]
+        if job.cell in self.samplers:
+            self.samplers[job.cell].tell(config, self.folds, self.goal)
+
+    def _write(self, event: str, **fields: Any) -> Event:
+        record = self.ledger.append(event, **fields)
+        self.state.apply(record)
+        return record

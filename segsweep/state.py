@@ -1,0 +1,158 @@
+"""The state of a search: a fold over ledger events, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, Literal
+
+from segsweep.ledger import Event
+
+Status = Literal["finished", "stopped", "diverged", "failed", "out_of_memory", "incomplete"]
+UNDECIDED: frozenset[Status] = frozenset({"failed", "out_of_memory", "incomplete"})
+
+
+@dataclass
+class TrialState:
+    """One config on one fold, as far as it is known.
+
+    Attributes:
+        values: the compared metric of each epoch (from 1); None where it is undefined.
+        rungs: epochs at which the trial has been compared, with the verdict.
+        attempts: how often it was handed to a worker.
+        lost: how often that worker died.
+    """
+
+    trial_id: str
+    config_id: str
+    fold: int
+    replicate: int = 0
+    status: Status = "incomplete"
+    stopped_by: str | None = None
+    values: dict[int, float | None] = field(default_factory=dict)
+    rungs: dict[int, bool] = field(default_factory=dict)
+    attempts: int = 0
+    lost: int = 0
+    error: str | None = None
+
+    def best(self, goal: str) -> float | None:
+        """The best value of any epoch so far."""
+        known = [value for value in self.values.values() if value is not None]
+        if not known:
+            return None
+        return max(known) if goal == "maximize" else min(known)
+
+
+@dataclass
+class ConfigState:
+    """One config of a cell and its trials by fold."""
+
+    config_id: str
+    cell: str
+    number: int
+    params: Mapping[str, Any]
+    config: Mapping[str, Any]
+    draws: Mapping[str, Any]
+    levels: Mapping[str, str]
+    trials: dict[int, TrialState] = field(default_factory=dict)
+    revived: bool = False
+
+    def status(self, folds: int) -> Status:
+        """Finished with all of ``folds`` folds; else the status of the fold that ended it."""
+        ended = [
+            t.status for t in self.trials.values() if t.status not in ("finished", "incomplete")
+        ]
+        if ended:
+            return ended[0]
+        done = sum(t.status == "finished" for fold, t in self.trials.items() if fold < folds)
+        return "finished" if done == folds else "incomplete"
+
+    def mean(self, folds: int, goal: str) -> float | None:
+        """The mean over all of ``folds`` folds; None before they are all finished."""
+        if self.status(folds) != "finished":
+            return None
+        values = [self.trials[fold].best(goal) for fold in range(folds)]
+        known = [value for value in values if value is not None]
+        return fmean(known) if len(known) == folds else None
+
+
+class SearchState:
+    """Configs and trials of a sweep.
+
+    Args:
+        metric: ledger name of the compared metric, ``val_iou``.
+        events: what happened so far.
+    """
+
+    def __init__(self, metric: str, events: Iterable[Event] = ()) -> None:
+        self.metric = metric
+        self.configs: dict[str, ConfigState] = {}
+        self.trials: dict[str, TrialState] = {}
+        self.champions: dict[str, str] = {}
+        self.holdout: set[str] = set()
+        for event in events:
+            self.apply(event)
+
+    def of_cell(self, cell: str) -> list[ConfigState]:
+        """The configs of one cell in the order they were proposed."""
+        return [config for config in self.configs.values() if config.cell == cell]
+
+    def apply(self, event: Event) -> None:
+        """Take one event in; kinds that do not concern the search are passed over."""
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_config(self, event: Event) -> None:
+        self.configs[event["config_id"]] = ConfigState(
+            event["config_id"],
+            event["cell"],
+            event["number"],
+            event["params"],
+            event["config"],
+            event["draws"],
+            event["levels"],
+        )
+
+    def _on_start(self, event: Event) -> None:
+        trial = self.trials.get(event["trial_id"])
+        if trial is None:
+            config = self.configs[event["config_id"]]
+            trial = TrialState(
+                event["trial_id"], config.config_id, event["fold"], event["replicate"]
+            )
+            self.trials[trial.trial_id] = config.trials[trial.fold] = trial
+        trial.status, trial.stopped_by, trial.error = "incomplete", None, None
+        trial.attempts += 1
+
+    def _on_retry(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        trial.status, trial.stopped_by, trial.error, trial.lost = "incomplete", None, None, 0
+
+    def _on_lost(self, event: Event) -> None:
+        self.trials[event["trial_id"]].lost += 1
+
+    def _on_epoch(self, event: Event) -> None:
+        self.trials[event["trial_id"]].values[event["epoch"]] = event[self.metric]
+
+    def _on_rung(self, event: Event) -> None:
+        self.trials[event["trial_id"]].rungs[event["epoch"]] = event["keep"]
+
+    def _on_end(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        trial.status, trial.stopped_by = event["status"], event.get("stopped_by")
+        trial.error = event.get("error")
+
+    def _on_revive(self, event: Event) -> None:
+        config = self.configs[event["config_id"]]
+        config.revived = True
+        for trial in config.trials.values():
+            if trial.status == "stopped":
+                trial.status, trial.stopped_by = "incomplete", None
+
+    def _on_champion(self, event: Event) -> None:
+        self.champions[event["cell"]] = event["config_id"]
+
+    def _on_holdout(self, event: Event) -> None:
+        self.holdout.add(event["trial_id"])

@@ -1,0 +1,175 @@
+"""A trial: one config on one fold, as a stream of plain reports. No Ray, no logging."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from segsweep import losses, models, optim
+from segsweep.data.augment import Augmenter
+from segsweep.data.cache import ImageSet
+from segsweep.data.folds import Folds
+from segsweep.data.loader import Loader
+from segsweep.engine import evaluate, prepare_model, prepare_process, train_epoch
+from segsweep.errors import Diverged
+from segsweep.identity import trial_seed
+from segsweep.metrics import scores
+from segsweep.progress import Progress, Report, save_evidence
+
+EXAMPLES = 4  # validation images whose prediction is kept at the best epoch
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every trial of a sweep shares; arrays are read-only and never in a config.
+
+    Attributes:
+        data: the images that trials may see: the holdout is not among them.
+        folds: which of them validate in which fold.
+        encoders: pretrained encoder weights by ``models.encoder_key``.
+        run_directory: absolute path, the same on every node.
+        cpus: threads a trial may use.
+        gpu: share of a GPU that a trial has; 0 trains on the CPU.
+    """
+
+    data: ImageSet
+    folds: Folds
+    run_directory: str
+    encoders: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    cpus: int = 1
+    gpu: float = 0
+
+
+def directory(run_directory: str | Path, config_id: str, fold: int, replicate: int = 0) -> Path:
+    """Where a trial keeps its files."""
+    name = f"fold{fold}" + (f"-r{replicate}" if replicate else "")
+    return Path(run_directory) / "trials" / config_id / name
+
+
+def run_trial(
+    config: Mapping[str, Any], fold: int, inputs: Inputs, place: Path, replicate: int = 0
+) -> Iterator[Report]:
+    """Train one config on one fold, from its last checkpoint where there is one.
+
+    Args:
+        config: a fully resolved trial config.
+        fold: the validation fold.
+        inputs: the data and what else trials share.
+        place: the trial's directory.
+        replicate: seeds of the same fold are told apart by it.
+
+    Yields:
+        One report an epoch (``epoch``, ``train_loss``, ``val_*``, …), then one with ``status``.
+        When a trial goes on from a checkpoint, its epoch is reported once more.
+    """
+    try:
+        yield from _epochs(config, fold, inputs, place, replicate)
+        yield {"status": "finished"}
+    except Diverged as error:
+        yield {"status": "diverged", "error": str(error)}
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        yield {"status": "out_of_memory", "error": _first_line(error)}
+    except Exception as error:  # one trial must not end the sweep
+        yield {"status": "failed", "error": _first_line(error)}
+
+
+def _epochs(
+    config: Mapping[str, Any], fold: int, inputs: Inputs, place: Path, replicate: int
+) -> Iterator[Report]:
+    train, data, metric = config["train"], inputs.data, config["metric"]
+    seed = trial_seed(config["seed"], fold, replicate)
+    prepare_process(seed, inputs.cpus)
+    device = torch.device("cuda" if inputs.gpu else "cpu")
+    model = build_model(config, inputs).to(device)
+    model = prepare_model(model, device)
+    loss = losses.build(config["loss"]).to(device)
+    optimizer = optim.build_optimizer(
+        train["optimizer"], model, lr=train["lr"], weight_decay=train["weight_decay"]
+    )
+    schedule = optim.build_schedule(
+        train["schedule"],
+        optimizer,
+        epochs=train["epochs"],
+        goal=metric["goal"],
+        patience=max(1, (train["patience"] or 10) // 2),
+    )
+    scaler = torch.amp.GradScaler(device.type, enabled=train["precision"] == "fp16")
+    validation = inputs.folds.validation_indices(fold)
+    augment = Augmenter(train["augment"], data.masks.shape[1:3], seed)
+    batches = Loader(
+        data,
+        inputs.folds.train_indices(fold),
+        batch_size=train["batch_size"],
+        seed=seed,
+        augment=augment,
+        shuffle=True,
+    )
+    checks = Loader(data, validation, batch_size=train["batch_size"], seed=seed, shuffle=False)
+    examples = validation[:: max(1, len(validation) // EXAMPLES)][:EXAMPLES].tolist()
+    progress = Progress(place, model, optimizer, schedule, scaler)
+
+    report = progress.resume()
+    if report is not None:
+        yield report
+    while not progress.done(train["epochs"], train["patience"]):
+        epoch, began = progress.epoch + 1, time.perf_counter()
+        lr = optimizer.param_groups[0]["lr"]
+        train_loss, images = train_epoch(
+            model,
+            batches.epoch(epoch),
+            loss,
+            optimizer,
+            device=device,
+            precision=train["precision"],
+            scaler=scaler,
+            grad_clip=train["grad_clip"],
+        )
+        train_seconds = time.perf_counter() - began
+        result = evaluate(
+            model,
+            checks.epoch(epoch),
+            loss,
+            classes=len(data.classes),
+            device=device,
+            precision=train["precision"],
+            keep=examples,
+        )
+        report = {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "val_loss": result.loss,
+            **{f"val_{name}": value for name, value in scores(result.matrix).items()},
+            "lr": lr,
+            "images": images,
+            "train_seconds": round(train_seconds, 4),
+        }
+        value = report[metric["name"].replace("/", "_")]
+        schedule.step(value if value is not None else -math.inf)
+        if progress.improved(value, metric["goal"]):
+            save_evidence(place, epoch, result, data, examples)
+            progress.save_best(config, report)
+        report["best_epoch"] = progress.best_epoch
+        report["parameters"] = sum(p.numel() for p in model.parameters())
+        report["seconds"] = round(time.perf_counter() - began, 4)
+        progress.save_last(report)
+        yield report
+
+
+def build_model(config: Mapping[str, Any], inputs: Inputs) -> torch.nn.Module:
+    """The config's model, with its pretrained encoder where it wants one."""
+    state = None
+    if key := models.encoder_key(config["model"]):
+        state = {name: torch.from_numpy(a.copy()) for name, a in inputs.encoders[key].items()}
+    return models.build(config["model"], classes=len(inputs.data.classes), encoder_state=state)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
