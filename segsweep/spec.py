@@ -202,6 +202,7 @@ def _override(document: Document, key: str, value: Any) -> None:
         else:
             if not isinstance(node.get(head), dict):
                 node[head] = {}
+                document.overridden.add(path)
             node = node[head]
 
 
@@ -325,7 +326,7 @@ def _cross_checks(document: Document, spec: SweepSpec) -> list[Problem]:
         found.append((("folds", "run"), what, "run the first so many of k folds"))
     wanted = "minimize" if spec.metric.name in LOWER_IS_BETTER else "maximize"
     if spec.metric.goal != wanted:
-        what = f"{spec.metric.name} is to be {wanted[:-1]}d"
+        what = f"{spec.metric.name} is to be {wanted}d"
         found.append((("metric", "goal"), what, f"write goal: {wanted}"))
     if spec.method == "grid":
         found += _grid_checks(spec)

@@ -135,6 +135,8 @@ class _Walk:
         if isinstance(node, MappingNode):
             return self.mapping(node, path)
         if isinstance(node, SequenceNode):
+            if not str(node.tag).endswith(":seq"):
+                self.problem(path, f"the tag {node.tag} is not allowed", "write a plain list")
             return [self.value(item, (*path, i)) for i, item in enumerate(node.value)]
         assert isinstance(node, ScalarNode)  # noqa: S101 - YAML has no fourth kind of node
         if str(node.tag) not in PLAIN_TAGS:
@@ -144,7 +146,7 @@ class _Walk:
         return self.interpolate(value, path) if isinstance(value, str) else value
 
     def mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
-        if node.tag and not str(node.tag).endswith(":map"):
+        if not str(node.tag).endswith(":map"):
             self.problem(path, f"the tag {node.tag} is not allowed", "write a plain mapping")
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import optuna
 
 Goal = Literal["maximize", "minimize"]
+TPE_REPEATS = 5  # draws in a row that were tried before, until TPE gives way to chance
 MAX_STARTUP = 10  # configs drawn at random before TPE is trusted; at most half of a cell's
 
 
@@ -80,7 +81,7 @@ class CellSampler:
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         from optuna.samplers import RandomSampler, TPESampler
 
-        if self.method == "random":
+        if self.method == "random" or self._drawn > TPE_REPEATS:
             return RandomSampler(seed=seed)
         startup = min(MAX_STARTUP, max(1, self.cell.budget // 2))
         return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=False)

@@ -19,7 +19,7 @@ from segsweep.space import Cell, decode
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, SearchState, Status, TrialState
 
-MAX_REDRAWS = 20  # a cell in which so many draws in a row were tried before has no more to offer
+MAX_REDRAWS = 60  # a cell in which so many draws in a row were tried before has no more to offer
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""A config's id changes with what can change a number, and with nothing else."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from segsweep import identity
+
+CONFIG: dict[str, Any] = {
+    "model": {"name": "segnet", "width": 4},
+    "loss": {"bce": {"weight": 1.0}},
+    "train": {"lr": 0.1, "epochs": 2},
+    "dataset": {"name": "ph2", "root": "/a", "image_size": [8, 8]},
+    "folds": {"k": 3, "run": None},
+    "metric": {"name": "val/iou", "goal": "maximize"},
+    "seed": 0,
+}
+
+
+def name(config: dict[str, Any], data: str = "d", folds: str = "f") -> str:
+    return identity.config_id(config, data, folds)
+
+
+def changed(section: str, key: str, value: Any) -> dict[str, Any]:
+    config = copy.deepcopy(CONFIG)
+    config[section][key] = value
+    return config
+
+
+def test_twelve_hex_digits_whatever_the_order_of_keys() -> None:
+    assert len(name(CONFIG)) == 12
+    assert int(name(CONFIG), 16) >= 0
+    assert name(dict(reversed(CONFIG.items()))) == name(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("model", "width", 5), ("loss", "bce", {"weight": 2.0}), ("train", "lr", 0.2),
+     ("dataset", "image_size", [8, 9]), ("folds", "k", 4), ("metric", "goal", "minimize")],
+)  # fmt: skip
+def test_what_changes_numbers_changes_the_id(section: str, key: str, value: Any) -> None:
+    assert name(changed(section, key, value)) != name(CONFIG)
+
+
+def test_data_folds_and_seed_change_the_id() -> None:
+    assert len({name(CONFIG), name(CONFIG, data="e"), name(CONFIG, folds="g")}) == 3
+    assert name({**CONFIG, "seed": 1}) != name(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"), [("dataset", "root", "/b"), ("folds", "run", 2)]
+)
+def test_places_and_budgets_do_not(section: str, key: str, value: Any) -> None:
+    assert name(changed(section, key, value)) == name(CONFIG)
+    assert name({**CONFIG, "resources": {"cpu": 9}}) == name(CONFIG)
+
+
+def test_seeds_differ_by_fold_and_replicate_only() -> None:
+    seeds = {identity.trial_seed(0, fold, replicate) for fold in range(5) for replicate in range(3)}
+    assert len(seeds) == 15
+    assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_short_names_are_the_shortest_that_differ() -> None:
+    paths = ["train.lr", "loss.focal.gamma", "loss.tversky.gamma"]
+    assert identity.short_names(paths) == ["lr", "focal.gamma", "tversky.gamma"]
+    assert identity.short_params({"train.lr": 0.00312345, "model.width": 8}) == "lr=0.00312 width=8"
