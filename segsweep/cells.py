@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -212,7 +213,7 @@ def _check_parameters(spec: SweepSpec, cells: list[Cell], found: Found) -> None:
                 for problem in _value_problems(cell.fill({path: value}), path):
                     if problem.what not in told:
                         told.add(problem.what)
-                        found(where, problem)
+                        found(where, replace(problem, key=""))
 
 
 def _value_problems(config: Mapping[str, Any], path: str) -> list[Problem]:

@@ -157,10 +157,13 @@ def _source(spec: SweepSpec, found: Found) -> tuple[Source | None, dict[str, Any
 def _list(source: Source, spec: SweepSpec, found: Found) -> None:
     """Is every image there, and are the attributes that folds go by?"""
     try:
-        samples = source.samples()
+        samples, problems = source.scan()
     except DataError as error:
-        for problem in error.problems:
-            found("dataset.root" if not problem.where else "", problem)
+        samples, problems = [], list(error.problems)
+    if found.problems or not samples:  # else decoding names these and all others together
+        for problem in problems:
+            found("" if problem.where else "dataset.root", problem)
+    if not samples:
         return
     attributes = sorted(set.intersection(*(set(sample.attributes) for sample in samples)))
     for key in ("stratify_by", "group_by"):

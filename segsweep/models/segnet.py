@@ -39,7 +39,7 @@ class SegNet(nn.Module):
             here = multiple * width
             channels = [before] + [here] * count
             encoder.append(nn.Sequential(*(conv_block(a, b) for a, b in pairwise(channels))))
-            if before == 3:  # the outermost decoder stage ends in the classifier below
+            if len(encoder) == 1:  # the outermost decoder stage ends in the classifier below
                 channels[0] = here
                 channels.pop()
             down = channels[::-1]

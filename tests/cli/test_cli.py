@@ -1,0 +1,140 @@
+"""The commands as a shell sees them: exit codes, messages, JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from segsweep import __version__
+from segsweep.cli import app
+from tests.helpers import tiny, write_sweep
+
+runner = CliRunner()
+
+
+def call(*arguments: object) -> Any:
+    return runner.invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    path = write_sweep(folder, tiny())
+    done = call("launch", path, "--runner", "inline")
+    assert done.exit_code == 0, done.output
+    return path
+
+
+def test_version_and_help() -> None:
+    assert __version__ in call("--version").output
+    text = call("--help").output
+    for command in ("validate", "schema", "plan", "launch", "compare"):
+        assert command in text
+
+
+def test_validate_says_what_the_file_holds(tmp_path: Path) -> None:
+    done = call("validate", write_sweep(tmp_path, tiny()))
+    assert done.exit_code == 0
+    assert "2 cells, 4 configs, 2 folds; 9 images and 3 held out" in done.output
+    assert not (tmp_path / "runs/tiny").exists()
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "launch"])
+def test_a_bad_file_is_refused_with_2_and_nothing_started(tmp_path: Path, command: str) -> None:
+    path = write_sweep(tmp_path, tiny(factors__model=["segnett"], train__epochs=0))
+    done = call(command, path)
+    assert done.exit_code == 2
+    assert "2 problems" in done.output
+    assert "did you mean 'segnet'" in done.output
+    assert "factors.model[0]" in done.output
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_plan_counts_and_prices(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path, tiny())
+    shown = call("plan", path)
+    assert shown.exit_code == 0
+    assert "2 cells · 4 configs · 8 trials · 16 epochs" in shown.output
+    made = json.loads(call("plan", path, "--json").stdout)
+    assert (made["configs"], made["trials"], made["epochs"]) == (4, 8, 16)
+    assert (made["images"], made["holdout_images"], made["folds"]) == (9, 3, 2)
+    assert made["seconds"] > 0
+    assert all(cell["train_ms"] > 0 and cell["parameters"] > 0 for cell in made["cells"])
+    assert made["bytes"] >= 8 * 4 * made["cells"][0]["parameters"]
+    assert json.loads(call("plan", path, "--json", "--set", "folds.k=3").stdout)["trials"] == 12
+    assert call("launch", path, "--dry-run").exit_code == 0
+    assert not (tmp_path / "runs/tiny").exists()
+
+
+def test_the_estimate_is_near_what_it_takes(finished: Path) -> None:
+    made = json.loads(call("plan", finished, "--json").stdout)
+    import pyarrow.parquet as pq
+
+    trials = pq.read_table(finished.parent / "runs/tiny/results/trials.parquet").to_pylist()
+    took = sum(row["train_seconds"] for row in trials)
+    estimated = sum(cell["seconds"] for cell in made["cells"])
+    assert 0.1 < estimated / took < 10  # a machine under load, a sweep of a second
+
+
+def test_schema_knows_keys_and_names() -> None:
+    schema = json.loads(call("schema").output)
+    assert schema["additionalProperties"] is False
+    assert {"name", "factors"} <= set(schema["required"])
+    assert "ph2" in schema["$defs"]["Dataset"]["properties"]["name"]["enum"]
+    models = schema["properties"]["factors"]["properties"]["model"]["items"]["anyOf"][0]["enum"]
+    assert "segnet" in models
+
+
+def test_compare_prints_the_ranking_and_json(finished: Path) -> None:
+    run = finished.parent / "runs" / "tiny"
+    for name in (run, finished):
+        shown = call("compare", name)
+        assert shown.exit_code == 0
+        assert "unet_vanilla/bce" in shown.output
+    ranking = json.loads(call("compare", run, "--json").output)
+    assert [cell["final"] for cell in ranking["cells"]] == [True, True]
+    means = [cell["mean"] for cell in ranking["cells"]]
+    assert means == sorted(means, reverse=True)
+
+
+def test_compare_of_nothing_says_where_it_looked(tmp_path: Path) -> None:
+    done = call("compare", tmp_path / "none")
+    assert done.exit_code == 2
+    assert "looked in" in done.output
+
+
+def test_launch_ends_with_ranking_results_and_the_next_commands(finished: Path) -> None:
+    done = call("launch", finished, "--runner", "inline")
+    assert done.exit_code == 0
+    for text in ("± ", "holdout", "results/*.parquet", "segsweep compare tiny"):
+        assert text in done.output
+
+
+def test_ctrl_c_ends_with_130_and_the_line_to_go_on_with(tmp_path: Path) -> None:
+    import signal
+    import time
+
+    path = write_sweep(tmp_path, tiny(train__epochs=500, configs_per_cell=1))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segsweep.cli.main", "launch", str(path), "--runner", "inline"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
+    )  # fmt: skip
+    ledger = tmp_path / "runs/tiny/ledger/events.jsonl"
+    deadline = time.monotonic() + 60
+    while not (ledger.exists() and '"epoch":3' in ledger.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "segsweep launch" in output
+    assert "Traceback" not in output

@@ -1,0 +1,122 @@
+"""Counts and scores against scikit-learn and torchmetrics, and on hand-made cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+import torch
+import torchmetrics.classification as tm
+
+from segsweep.metrics import confusion, per_class, score_names, scores
+from segsweep.metrics.counts import IGNORE
+
+
+def random_pair(classes: int, seed: int, images: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (images, 9, 11)
+    prediction = torch.randint(classes, shape, generator=generator)
+    target = torch.randint(classes, shape, generator=generator)
+    target[torch.rand(shape, generator=generator) < 0.2] = IGNORE
+    return prediction, target
+
+
+def score(prediction: torch.Tensor, target: torch.Tensor, classes: int) -> dict[str, float | None]:
+    return scores(confusion(prediction, target, classes).numpy())
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_confusion_is_scikit_learns(classes: int) -> None:
+    prediction, target = random_pair(classes, classes)
+    matrix = confusion(prediction, target, classes)
+    assert matrix.dtype == torch.int64
+    for image in range(len(target)):
+        valid = target[image] != IGNORE
+        expected = sk.confusion_matrix(
+            target[image][valid], prediction[image][valid], labels=list(range(classes))
+        )
+        np.testing.assert_array_equal(matrix[image].numpy(), expected)
+
+
+def test_binary_scores_are_scikit_learns() -> None:
+    prediction, target = random_pair(2, 0)
+    valid = target != IGNORE
+    truth, guess = target[valid].numpy(), prediction[valid].numpy()
+    expected: dict[str, Any] = {
+        "iou": sk.jaccard_score(truth, guess),
+        "dice": sk.f1_score(truth, guess),
+        "precision": sk.precision_score(truth, guess),
+        "recall": sk.recall_score(truth, guess),
+        "pixel_accuracy": sk.accuracy_score(truth, guess),
+        "iou_per_image": np.mean(
+            [sk.jaccard_score(target[i][v], prediction[i][v]) for i, v in enumerate(valid)]
+        ),
+    }
+    found = score(prediction, target, 2)
+    assert tuple(found) == score_names(2)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("classes", [3, 7])
+def test_multiclass_scores_are_torchmetrics(classes: int) -> None:
+    prediction, target = random_pair(classes, 1)
+    kwargs: dict[str, Any] = {"num_classes": classes, "average": "macro", "ignore_index": IGNORE}
+    expected = {
+        "miou": tm.MulticlassJaccardIndex(**kwargs)(prediction, target).item(),
+        "mdice": tm.MulticlassF1Score(**kwargs)(prediction, target).item(),
+        "mprecision": tm.MulticlassPrecision(**kwargs)(prediction, target).item(),
+        "mrecall": tm.MulticlassRecall(**kwargs)(prediction, target).item(),
+    }
+    found = score(prediction, target, classes)
+    assert tuple(found) == score_names(classes)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_absent_class_is_left_out_never_zero() -> None:
+    target = torch.tensor([[[0, 0, 1, 1]], [[0, 0, 0, 0]]])
+    found = score(target.clone(), target, 3)  # class 2 is nowhere
+    assert found["miou"] == 1.0
+    assert found["miou_present"] == 1.0
+
+
+def test_empty_masks() -> None:
+    empty = torch.zeros(2, 4, 4, dtype=torch.long)
+    nothing = score(empty, empty, 2)
+    assert nothing["iou"] is None
+    assert nothing["iou_per_image"] is None
+    assert nothing["pixel_accuracy"] == 1.0
+    wrong = empty.clone()
+    wrong[0, 0, 0] = 1
+    found = score(wrong, empty, 2)
+    assert found["iou"] == 0.0
+    assert found["recall"] is None
+    assert found["iou_per_image"] == 0.0  # the image without truth and prediction does not count
+
+
+def test_ignored_pixels_never_count() -> None:
+    prediction, target = random_pair(2, 3)
+    before = score(prediction, target, 2)
+    prediction[target == IGNORE] = 1 - prediction[target == IGNORE]
+    assert score(prediction, target, 2) == before
+    everything = torch.full_like(target, IGNORE)
+    assert set(score(prediction, everything, 2).values()) == {None}
+
+
+def test_counts_stay_exact_beyond_what_float32_holds() -> None:
+    side = 4100  # more than 2^24 pixels
+    target = torch.zeros(1, side, side, dtype=torch.uint8)
+    target[0, 0, 0] = 1
+    matrix = confusion(target, target, 2)
+    assert matrix.sum() == side * side > 2**24
+    assert matrix[0, 1, 1] == 1
+
+
+def test_per_class_counts_add_up() -> None:
+    prediction, target = random_pair(4, 5)
+    counts = per_class(confusion(prediction, target, 4).numpy())
+    valid = (target != IGNORE).sum(dim=(1, 2)).numpy()
+    np.testing.assert_array_equal(counts["valid"], valid)
+    np.testing.assert_array_equal((counts["tp"] + counts["fn"]).sum(axis=1), valid)
+    np.testing.assert_array_equal((counts["tp"] + counts["fp"]).sum(axis=1), valid)

@@ -1,0 +1,166 @@
+"""Meaning: everything that cannot work is refused before anything is started, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segsweep.check import check
+from segsweep.errors import Problem, UserError
+from tests.data.builders import make_folder, make_ph2
+from tests.helpers import tiny, write_sweep
+
+
+def refused(folder: Path, data: dict[str, Any]) -> list[Problem]:
+    path = write_sweep(folder, data)
+    with pytest.raises(UserError) as caught:
+        check(path)
+    assert caught.value.exit_code == 2
+    return list(caught.value.problems)
+
+
+def searched(path: str, **parameter: Any) -> dict[str, Any]:
+    return {"parameters": {path: parameter}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "what", "hint"),
+    [
+        ({"factors__model": ["segnett"]}, "factors.model[0]", "segnett", "'segnet'"),
+        ({"factors__model": ["unet/resnet43"]}, "factors.model[0]", "resnet43", "resnet34"),
+        ({"factors__loss": ["bce+dise"]}, "factors.loss[0].dise", "dise", "'dice'"),
+        (
+            {"factors__model": [{"name": "segnet", "widht": 2}]},
+            "factors.model[0].widht",
+            "widht",
+            "'width'",
+        ),
+        ({"factors__model": ["segnet", "segnet"]}, "factors.model[1]", "stands twice", ""),
+        ({"factors__trian": [1]}, "factors.trian[0]", "unknown factor", ""),
+        ({"factors__dataset.name": ["ph2"]}, "factors.dataset.name[0]", "whole sweep", ""),
+        ({"factors": {"loss": ["bce"]}}, "factors", "model is missing", ""),
+        ({"dataset__name": "syntetic"}, "dataset.name", "syntetic", "'synthetic_lesions'"),
+        ({"dataset__imgaes": 3}, "dataset.imgaes", "imgaes", "'images'"),
+        ({"folds__stratify_by": "diagnosys"}, "folds.stratify_by", "diagnosys", "diagnosis"),
+        ({"folds__k": 30}, "folds.k", "30 folds of 12 images", "12 or fewer"),
+        ({"train__optimizer": "adamm"}, "train.optimizer", "adamm", "'adam'"),
+        ({"train__schedule": "cosin"}, "train.schedule", "cosin", "'cosine'"),
+        ({"train__augment": "medum"}, "train.augment", "medum", "'medium'"),
+        ({"metric": {"name": "val/ioo"}}, "metric.name", "val/ioo", "'val/iou'"),
+        ({"metric": {"name": "val/miou"}}, "metric.name", "2 classes", "val/iou"),
+        (searched("train.lrr", min=0.1, max=0.2), "parameters.train.lrr", "no cell", "'train.lr'"),
+        (searched("loss.focal.gamma", value=1.0), "parameters.loss.focal.gamma", "no cell", ""),
+        (searched("train.lr", min=-1.0, max=2.0), "parameters.train.lr", "greater than 0", ""),
+        (searched("train.optimizer", values=["adamm"]), "parameters.train.optimizer", "adamm", ""),
+        (searched("model.width", values=[2, "x"]), "parameters.model.width", "width", ""),
+        (searched("dataset.holdout", value=0.1), "parameters.dataset.holdout", "whole sweep", ""),
+        ({"exclude": [{"model": "segnet"}]}, "exclude[0].model", "no level", "unet_vanilla"),
+        ({"exclude": [{"modle": "segnet"}]}, "exclude[0].modle", "no factor", "'model'"),
+        ({"exclude": [{"loss": ["bce", "dice"]}]}, "exclude", "leaves no cell", ""),
+    ],
+)
+def test_a_mistake_of_meaning(
+    tmp_path: Path, changes: dict[str, Any], key: str, what: str, hint: str
+) -> None:
+    data = tiny()
+    for dotted, value in changes.items():
+        section, *rest = dotted.split("__")
+        if rest:
+            data[section][rest[0]] = value
+        else:
+            data[section] = value
+    problems = refused(tmp_path, data)
+    found = [problem for problem in problems if problem.key == key]
+    assert found, problems
+    assert what in found[0].what
+    assert hint in found[0].hint
+    assert "sweep.yaml:" in found[0].where
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "words"),
+    [
+        ({"name": "unetplusplus/mit_b0", "encoder_weights": "none"}, [64, 64], "mit_b0"),
+        ({"name": "fpn/resnet18", "encoder_weights": "none"}, [50, 64], "32"),
+        ({"name": "segnet", "width": 2}, [16, 16], "segnet"),
+    ],
+)
+def test_a_pair_or_size_that_cannot_work(
+    tmp_path: Path, model: dict[str, Any], size: list[int], words: str
+) -> None:
+    problems = refused(tmp_path, tiny(factors__model=[model], dataset__image_size=size))
+    assert any(words in str(problem) for problem in problems)
+
+
+def test_mistakes_of_shape_and_meaning_are_told_together(tmp_path: Path) -> None:
+    data = tiny(factors__model=["segnett"], train__epochs="many", dataset__name="ph3")
+    keys = {problem.key for problem in refused(tmp_path, data)}
+    assert {"factors.model[0]", "train.epochs", "dataset.name"} <= keys
+
+
+def test_a_missing_data_folder_says_where_it_looked(tmp_path: Path) -> None:
+    dataset = {"name": "ph2", "root": str(tmp_path / "nowhere"), "image_size": [32, 32]}
+    problems = refused(tmp_path, tiny(dataset=dataset))
+    assert any(str(tmp_path / "nowhere") in str(problem) for problem in problems)
+
+
+def test_all_bad_images_are_listed_and_nothing_is_left(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", 8)
+    images, masks = sorted((root / "images").iterdir()), sorted((root / "masks").iterdir())
+    images[0].write_bytes(b"not an image")
+    masks[1].unlink()
+    images[2].write_bytes(b"")
+    dataset = {"name": "folder", "root": str(root), "image_size": [32, 32], "holdout": 0}
+    problems = refused(tmp_path, tiny(dataset=dataset))
+    text = "\n".join(str(problem) for problem in problems)
+    for bad in (images[0], images[1], images[2]):
+        assert bad.stem in text
+    assert not list((tmp_path / "runs").rglob("*.arrow"))
+
+
+def test_a_grace_period_beyond_the_epochs_is_clipped_with_a_notice(tmp_path: Path) -> None:
+    found = check(write_sweep(tmp_path, tiny(early_stopping={"grace_period": 9})))
+    assert found.spec.early_stopping.grace_period == 2
+    assert any("clipped" in notice for notice in found.notices)
+
+
+def test_cells_are_the_factors_crossed_without_the_excluded(tmp_path: Path) -> None:
+    data = tiny(
+        factors={
+            "model": [{"name": "unet_vanilla", "width": 2}, {"name": "segnet", "width": 2}],
+            "loss": ["bce", {"bce": 1.0, "dice": 0.5}],
+            "train.augment": ["none", "light"],
+        },
+        exclude=[{"model": "segnet", "loss": "bce"}],
+        parameters={"loss.dice.smooth": {"min": 0.5, "max": 2.0}},
+    )
+    found = check(write_sweep(tmp_path, data))
+    names = [cell.name for cell in found.cells]
+    assert names == [
+        "unet_vanilla/bce/augment=none", "unet_vanilla/bce/augment=light",
+        "unet_vanilla/bce+0.5dice/augment=none", "unet_vanilla/bce+0.5dice/augment=light",
+        "segnet/bce+0.5dice/augment=none", "segnet/bce+0.5dice/augment=light",
+    ]  # fmt: skip
+    by_name = {cell.name: cell for cell in found.cells}
+    assert by_name["unet_vanilla/bce/augment=none"].parameters == {}
+    assert by_name["unet_vanilla/bce/augment=none"].budget == 1  # nothing to search there
+    assert by_name["segnet/bce+0.5dice/augment=light"].budget == 2
+    assert by_name["segnet/bce+0.5dice/augment=light"].config["train"]["augment"] == "light"
+
+
+def test_two_levels_of_one_model_are_told_apart(tmp_path: Path) -> None:
+    models = [{"name": "segnet", "width": 2}, {"name": "segnet", "width": 3}]
+    found = check(write_sweep(tmp_path, tiny(factors__model=models, factors__loss=["bce"])))
+    assert [cell.name for cell in found.cells] == ["segnet(width=2)/bce", "segnet(width=3)/bce"]
+
+
+def test_the_ph2_layout_is_checked_in_full(tmp_path: Path) -> None:
+    root = make_ph2(tmp_path / "PH2Dataset", 9)
+    dataset = {"name": "ph2", "root": str(root), "image_size": [32, 32], "holdout": 0.3}
+    found = check(
+        write_sweep(tmp_path, tiny(dataset=dataset, folds={"k": 2, "stratify_by": "diagnosis"}))
+    )
+    assert len(found.data.image_ids) + len(found.holdout.image_ids if found.holdout else ()) == 9
+    assert not set(found.data.image_ids) & set(found.holdout.image_ids if found.holdout else ())

@@ -1,0 +1,177 @@
+"""A trial: what is in the config reaches the trainer, and a trial goes on as if never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from segsweep import checkpoint, trial
+from segsweep.check import Checked, check
+from segsweep.progress import BEST, EVIDENCE, LAST
+from segsweep.trial import Inputs, Report, run_trial
+from tests.helpers import tiny, write_sweep
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Checked:
+    folder = tmp_path_factory.mktemp("trial")
+    return check(write_sweep(folder, tiny(train__epochs=4)), ["train.precision=fp32"])
+
+
+def inputs(checked: Checked) -> Inputs:
+    return Inputs(checked.data, checked.folds, run_directory="unused")
+
+
+def config(checked: Checked, **values: Any) -> Mapping[str, Any]:
+    return checked.cells[0].fill({k.replace("__", "."): v for k, v in values.items()})
+
+
+def reports(checked: Checked, place: Path, fold: int = 0, **values: Any) -> list[Report]:
+    return list(run_trial(config(checked, **values), fold, inputs(checked), place))
+
+
+def numbers(found: list[Report]) -> list[dict[str, Any]]:
+    """Without what a clock says."""
+    return [{k: v for k, v in r.items() if "seconds" not in k} for r in found]
+
+
+def test_a_trial_reports_each_epoch_and_its_end(checked: Checked, tmp_path: Path) -> None:
+    found = reports(checked, tmp_path)
+    assert [r.get("epoch") for r in found] == [1, 2, 3, 4, None]
+    assert found[-1] == {"status": "finished"}
+    assert found[-2]["train_loss"] < found[0]["train_loss"]
+    for name in ("val_loss", "val_iou", "val_dice", "val_precision", "val_recall", "lr"):
+        assert name in found[0]
+    values = [r["val_iou"] or -1 for r in found[:-1]]
+    assert found[-2]["best_epoch"] == values.index(max(values)) + 1
+
+
+def test_same_seed_same_numbers(checked: Checked, tmp_path: Path) -> None:
+    first = reports(checked, tmp_path / "a")
+    torch.manual_seed(99)
+    torch.set_default_dtype(torch.float64)  # what a trial before might have left behind
+    assert numbers(reports(checked, tmp_path / "b")) == numbers(first)
+    assert numbers(reports(checked, tmp_path / "c", seed=1)) != numbers(first)
+    assert numbers(reports(checked, tmp_path / "d", fold=1)) != numbers(first)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("train__lr", 0.5),
+        ("train__batch_size", 2),
+        ("train__optimizer", "sgd"),
+        ("train__schedule", "constant"),
+        ("train__augment", "strong"),
+        ("train__weight_decay", 0.9),
+        ("train__grad_clip", 1e-3),
+        ("train__epochs", 5),
+        ("loss__bce__pos_weight", 5.0),
+        ("model__norm", "none"),
+        ("model__width", 3),
+    ],
+)
+def test_every_setting_reaches_the_trainer(
+    checked: Checked, tmp_path: Path, path: str, value: Any
+) -> None:
+    base = numbers(reports(checked, tmp_path / "a"))
+    other = numbers(reports(checked, tmp_path / "b", **{path: value}))
+    assert other[2] != base[2]
+
+
+def interrupted(found: Iterator[Report], after: int) -> list[Report]:
+    kept = [next(found) for _ in range(after)]
+    found.close()  # type: ignore[attr-defined]
+    return kept
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_trial_goes_on_bit_equal(
+    checked: Checked, tmp_path: Path, schedule: str, stop: int
+) -> None:
+    settings = {"train__schedule": schedule, "train__augment": "medium"}
+    whole = reports(checked, tmp_path / "whole", **settings)
+    place = tmp_path / "parts"
+    begun = run_trial(config(checked, **settings), 0, inputs(checked), place)
+    first = interrupted(begun, stop)
+    torch.manual_seed(12345)
+    rest = list(run_trial(config(checked, **settings), 0, inputs(checked), place))
+    assert rest[0] == first[-1]  # its report may have been lost
+    assert numbers(first + rest[1:]) == numbers(whole)
+    for name in (BEST, LAST):
+        a, b = (checkpoint.load(tmp_path / side / name)[0] for side in ("whole", "parts"))
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_damaged_last_checkpoint_means_from_the_start(checked: Checked, tmp_path: Path) -> None:
+    whole = reports(checked, tmp_path / "whole")
+    place = tmp_path / "parts"
+    interrupted(run_trial(config(checked), 0, inputs(checked), place), 2)
+    (place / LAST).write_bytes((place / LAST).read_bytes()[:200])
+    assert numbers(reports(checked, place)) == numbers(whole)
+
+
+def test_patience_ends_a_trial_that_no_longer_improves(checked: Checked, tmp_path: Path) -> None:
+    found = reports(checked, tmp_path, train__lr=1e-12, train__epochs=9, train__patience=2)
+    assert found[-1]["status"] == "finished"
+    assert len(found) - 1 == found[-2]["best_epoch"] + 2 < 9
+
+
+def test_a_loss_that_is_not_a_number_is_diverged(checked: Checked, tmp_path: Path) -> None:
+    found = reports(checked, tmp_path, train__lr=1e30, train__optimizer="sgd")
+    assert found[-1]["status"] == "diverged"
+    assert len(found) <= 2
+    assert "loss is" in found[-1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (MemoryError(), "out_of_memory"),
+        (RuntimeError("broken\nlong story"), "failed"),
+    ],
+)
+def test_an_error_becomes_a_status(
+    checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, status: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(trial, "train_epoch", fail)
+    (found,) = reports(checked, tmp_path)
+    assert found["status"] == status
+    assert type(error).__name__ in found["error"]
+    assert "long story" not in found["error"]
+
+
+def test_best_checkpoint_and_evidence_are_of_the_best_epoch(
+    checked: Checked, tmp_path: Path
+) -> None:
+    found = reports(checked, tmp_path)
+    best = found[-2]["best_epoch"]
+    tensors, facts = checkpoint.load(tmp_path / BEST)
+    assert facts["report"]["epoch"] == best
+    assert facts["config"] == config(checked)
+    assert any(name.startswith("model.") for name in tensors)
+    tensors, facts = checkpoint.load(tmp_path / EVIDENCE)
+    validation = checked.folds.validation_indices(0)
+    assert facts["epoch"] == best
+    assert facts["image_ids"] == [checked.data.image_ids[i] for i in validation]
+    tp = tensors["matrix"][:, 1, 1].sum().item()
+    wrong = (tensors["matrix"][:, 0, 1] + tensors["matrix"][:, 1, 0]).sum().item()
+    assert found[best - 1]["val_iou"] == pytest.approx(tp / (tp + wrong))
+    assert len(tensors["examples.image"]) == len(facts["examples"]) > 0
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_mixed_precision_trains(checked: Checked, tmp_path: Path, precision: str) -> None:
+    found = reports(checked, tmp_path / "a", train__precision=precision)
+    assert found[-1] == {"status": "finished"}
+    assert found[-2]["train_loss"] < found[0]["train_loss"]
+    assert numbers(found) != numbers(reports(checked, tmp_path / "b"))
