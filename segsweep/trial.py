@@ -149,6 +149,7 @@ def _epochs(
             "lr": lr,
             "images": images,
             "train_seconds": round(train_seconds, 4),
+            "seconds": round(time.perf_counter() - began, 4),
         }
         value = report[metric["name"].replace("/", "_")]
         schedule.step(value if value is not None else -math.inf)
@@ -157,7 +158,6 @@ def _epochs(
             progress.save_best(config, report)
         report["best_epoch"] = progress.best_epoch
         report["parameters"] = sum(p.numel() for p in model.parameters())
-        report["seconds"] = round(time.perf_counter() - began, 4)
         progress.save_last(report)
         yield report
 

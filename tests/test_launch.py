@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from segsweep import engine, results, spec, trial
 from segsweep import launch as launch_module
-from segsweep import results, spec, trial
 from segsweep.data import cache, decoding
 from segsweep.errors import RunError, WeightsError
 from segsweep.launch import Outcome, launch
@@ -163,12 +163,12 @@ def test_changed_images_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_launch_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(tmp_path / "whole") if (tmp_path / "whole").mkdir() is None else None
-    assert whole is not None
     parts = tmp_path / "parts"
-    parts.mkdir()
+    for folder in (tmp_path / "whole", parts):
+        folder.mkdir()
+    whole = run(tmp_path / "whole")
     seen = 0
-    real = trial.evaluate
+    real = engine.evaluate
 
     def interrupt(*args: Any, **kwargs: Any) -> Any:
         nonlocal seen
@@ -281,11 +281,11 @@ def test_encoder_weights_are_fetched_once_and_reach_the_trial(
     def fetch(config: Any) -> Any:
         fetched.append(config["name"])
         plain = {**config, "encoder_weights": "none"}
-        state = models.build(plain, classes=2).encoder.state_dict()  # type: ignore[union-attr, operator]
+        state = models.build(plain, classes=2).encoder.state_dict()  # type: ignore[union-attr]
         return {name: tensor * 0 for name, tensor in state.items()}
 
     seen: list[float] = []
-    real = trial.prepare_model
+    real = engine.prepare_model
 
     def look(model: Any, device: Any) -> Any:
         seen.append(float(next(model.encoder.parameters()).detach().abs().sum()))

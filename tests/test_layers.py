@@ -76,7 +76,7 @@ def test_modules_of_one_level_import_each_other_without_a_cycle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "allowed"),
-    [("ray", "runners/ray"), ("wandb", "tracking"), ("typer", "cli"), ("albumentations", "data")],
+    [("ray", "runners/ray"), ("wandb", "tracking"), ("typer", "cli"), ("sklearn", "data")],
 )
 def test_a_library_is_imported_in_one_place(library: str, allowed: str) -> None:
     users = {

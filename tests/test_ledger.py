@@ -30,7 +30,12 @@ def test_an_event_is_on_the_disk_when_listeners_hear_of_it(
     path = tmp_path / "events.jsonl"
     order: list[str] = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda number: (order.append("fsync"), real(number))[1])
+
+    def fsync(number: int) -> None:
+        order.append("fsync")
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", fsync)
     book = Ledger(path)
 
     def listener(event: ledger.Event) -> None:

@@ -56,15 +56,12 @@ def test_probes_are_the_ends_or_all_values() -> None:
     assert space.probes(Parameter(min=1, max=5)) == [1, 5]
     assert space.probes(Parameter(values=["a", "b"])) == ["a", "b"]
     low, middle, high = space.probes(Parameter(distribution="normal", mu=1.0, sigma=1.0))
-    assert (low, middle, high) == (
-        pytest.approx(-2.72, abs=0.01),
-        1.0,
-        pytest.approx(4.72, abs=0.01),
-    )
+    assert middle == 1.0
+    assert (low, high) == pytest.approx((-2.72, 4.72), abs=0.01)
 
 
 def test_a_cell_is_filled_without_touching_its_config() -> None:
-    config = {"train": {"lr": 1.0, "epochs": 3}, "loss": {"focal": {"gamma": 2.0}}}
+    config: dict[str, Any] = {"train": {"lr": 1.0, "epochs": 3}, "loss": {"focal": {"gamma": 2.0}}}
     cell = Cell("c", {}, config, {}, 1)
     filled = cell.fill({"train.lr": 0.5, "loss.focal.gamma": 3.0})
     assert filled == {"train": {"lr": 0.5, "epochs": 3}, "loss": {"focal": {"gamma": 3.0}}}

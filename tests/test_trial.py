@@ -11,8 +11,8 @@ import torch
 
 from segsweep import checkpoint, trial
 from segsweep.check import Checked, check
-from segsweep.progress import BEST, EVIDENCE, LAST
-from segsweep.trial import Inputs, Report, run_trial
+from segsweep.progress import BEST, EVIDENCE, LAST, Report
+from segsweep.trial import Inputs, run_trial
 from tests.helpers import tiny, write_sweep
 
 
@@ -94,7 +94,7 @@ def interrupted(found: Iterator[Report], after: int) -> list[Report]:
 def test_a_trial_goes_on_bit_equal(
     checked: Checked, tmp_path: Path, schedule: str, stop: int
 ) -> None:
-    settings = {"train__schedule": schedule, "train__augment": "medium"}
+    settings: dict[str, Any] = {"train__schedule": schedule, "train__augment": "medium"}
     whole = reports(checked, tmp_path / "whole", **settings)
     place = tmp_path / "parts"
     begun = run_trial(config(checked, **settings), 0, inputs(checked), place)

@@ -42,7 +42,7 @@ def offline_runs(folder: Path) -> list[OfflineRun]:
 def _read(folder: Path, path: Path) -> OfflineRun:
     found = OfflineRun(folder)
     for raw in _records(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
+        record: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
         record.ParseFromString(raw)
         kind = record.WhichOneof("record_type")
         if kind == "run":
@@ -52,10 +52,13 @@ def _read(folder: Path, path: Path) -> OfflineRun:
             for item in run.config.update:
                 found.config[item.key] = json.loads(item.value_json)
         elif kind == "history":
-            row = {
-                item.key or "/".join(item.nested_key): json.loads(item.value_json)
-                for item in record.history.item
-            }
+            row: dict[str, Any] = {}
+            for item in record.history.item:
+                *parents, last = item.nested_key or [item.key]
+                node = row
+                for parent in parents:
+                    node = node.setdefault(parent, {})
+                node[last] = json.loads(item.value_json)
             found.history.setdefault(int(row["_step"]), {}).update(row)
     return found
 

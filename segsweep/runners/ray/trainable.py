@@ -6,6 +6,7 @@ import os
 import socket
 from typing import Any
 
+import ray
 from ray.tune import Trainable
 
 from segsweep.trial import Inputs, directory, run_trial
@@ -18,6 +19,8 @@ class TrialActor(Trainable):
         """Begin the first trial."""
         if inputs is not None:
             self.inputs = inputs
+            node = ray.get_runtime_context().get_node_id()[:6]
+            self.node = f"{socket.gethostname()}/{node}/{os.getpid()}"
         job = config["job"]
         place = directory(self.inputs.run_directory, job["config_id"], job["fold"])
         self.reports = run_trial(job["config"], job["fold"], self.inputs, place, job["replicate"])
@@ -25,7 +28,7 @@ class TrialActor(Trainable):
     def step(self) -> dict[str, Any]:
         """The next epoch, or how the trial ended."""
         report = next(self.reports)
-        report["node"] = f"{socket.gethostname()}:{os.getpid()}"
+        report["node"] = self.node
         return {"report": [report], "done": "status" in report}  # Tune would flatten a dict
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
