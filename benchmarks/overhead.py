@@ -123,7 +123,8 @@ def run_tune(folder: Path, trials: int) -> tuple[float, float]:
     )
     results = tuner.fit()
     wall = time.perf_counter() - began
-    spent = sum(result.metrics["spent"] for result in results if result.metrics)
+    ended = [results[i].metrics for i in range(len(results))]
+    spent = sum(metrics["spent"] for metrics in ended if metrics)
     ray.shutdown()
     return wall, spent
 

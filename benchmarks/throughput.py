@@ -50,7 +50,7 @@ def in_a_trial(checked: Checked, folder: Path) -> float:
     place = Path(tempfile.mkdtemp(dir=folder))
     found = list(run_trial(checked.cells[0].config, 0, inputs, place))
     assert found[-1]["status"] == "finished", found[-1]
-    return median(r["images"] / r["train_seconds"] for r in found[1:-1])
+    return float(median(r["images"] / r["train_seconds"] for r in found[1:-1]))
 
 
 def bare(checked: Checked) -> float:
@@ -71,7 +71,9 @@ def bare(checked: Checked) -> float:
     model.train()
     for _ in range(EPOCHS):
         began = time.perf_counter()
-        for order in torch.randperm(len(images)).split(train.batch_size):
+        shuffled = torch.randperm(len(images))
+        for start in range(0, len(images), train.batch_size):
+            order = shuffled[start : start + train.batch_size]
             optimizer.zero_grad(set_to_none=True)
             loss(model(images[order]), masks[order]).backward()
             optimizer.step()

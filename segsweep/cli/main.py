@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -170,7 +169,3 @@ def compare(run: Run, as_json: Json = False) -> None:
         typer.echo(json.dumps(payload, indent=2))
     else:
         show.ranking(Console(), found.spec, rows)
-
-
-if __name__ == "__main__":
-    sys.exit(app())

@@ -125,7 +125,7 @@ def test_ctrl_c_ends_with_130_and_the_line_to_go_on_with(tmp_path: Path) -> None
     path = write_sweep(tmp_path, tiny(train__epochs=500, configs_per_cell=1))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "segsweep.cli.main", "launch", str(path), "--runner", "inline"],
+        [sys.executable, "-m", "segsweep", "launch", str(path), "--runner", "inline"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
     )  # fmt: skip
     ledger = tmp_path / "runs/tiny/ledger/events.jsonl"

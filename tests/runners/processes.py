@@ -36,6 +36,11 @@ def _parents() -> dict[int, int]:
     return found
 
 
+def trial_workers(root: int) -> list[int]:
+    """The processes below ``root`` in which trials run; Tune gives the actor its wrapper's name."""
+    return descendants(root, "ray::ResourceTrainable")
+
+
 def descendants(root: int, title: str) -> list[int]:
     """Processes below ``root`` whose command line begins with ``title``."""
     parents = _parents()

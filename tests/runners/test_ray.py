@@ -17,13 +17,13 @@ import pytest
 from segsweep.launch import launch
 from tests.data.builders import make_folder
 from tests.helpers import events, tiny, write_sweep
-from tests.runners.processes import descendants, free_port, wait_for
+from tests.runners.processes import descendants, free_port, trial_workers, wait_for
 
 RAY = str(Path(sys.executable).parent / "ray")
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "segsweep.cli.main", *arguments]
+    return [sys.executable, "-m", "segsweep", *arguments]
 
 
 def segsweep(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -108,7 +108,7 @@ def test_a_killed_worker_costs_at_most_an_epoch(tmp_path: Path) -> None:
         command("launch", str(path)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     wait_for(lambda: ledger.exists() and '"epoch":5,' in ledger.read_text(), 90, "epoch 5")
-    workers = descendants(process.pid, "ray::TrialActor")
+    workers = trial_workers(process.pid)
     assert workers
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
@@ -146,7 +146,7 @@ def _runs(pid: int) -> bool:
 
 
 @pytest.fixture
-def cluster() -> Iterator[str]:
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Two raylets on the loopback, each in a directory of its own."""
     port = free_port()
     folders = [Path(tempfile.mkdtemp(prefix="seg", dir="/tmp")) for _ in range(3)]
@@ -155,7 +155,9 @@ def cluster() -> Iterator[str]:
     head = [RAY, "start", "--head", f"--port={port}", "--include-dashboard=false", store, *common]
     head.append(f"--temp-dir={folders[2]}")
     other = [RAY, "start", f"--address=127.0.0.1:{port}", store, *common]
-    environment = {**os.environ, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+    # the driver has the token too, but is not told the mode
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = [subprocess.Popen(head, cwd=folders[0], env=environment, **quiet)]
     try:

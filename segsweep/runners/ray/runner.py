@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+# A cluster that is started where a token lies asks for it, but Ray does not show it to an address
+# that is given by name unless the mode is set.
+if "RAY_AUTH_TOKEN" in os.environ or (Path.home() / ".ray" / "auth_token").exists():
+    QUIET["RAY_AUTH_MODE"] = "token"
 for _name, _value in QUIET.items():
     os.environ.setdefault(_name, _value)
 
@@ -46,6 +51,7 @@ from segsweep.search import Search  # noqa: E402
 from segsweep.spec import SweepSpec  # noqa: E402
 from segsweep.trial import Inputs  # noqa: E402
 
+REACH_S = 5.0  # for a connection to a cluster's address
 SECRETS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "MLFLOW_TRACKING_PASSWORD")
 
 
@@ -59,6 +65,8 @@ class RayRunner:
     def __init__(self, address: str | None = None) -> None:
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        if address != "local":
+            _reach(address)
         try:
             with _without_secrets():
                 ray.init(
@@ -155,6 +163,22 @@ def _fit(resources: dict[str, float], cpu: int, gpu: float) -> int:
     gpus = resources.get("GPU", 0)
     by_gpu = int(gpus) * int(1 / gpu + 1e-9) if gpu < 1 else int(gpus // gpu)
     return min(by_cpu, by_gpu)
+
+
+def _reach(address: str) -> None:
+    """Fail within seconds where nobody listens: Ray itself tries for minutes.
+
+    Raises:
+        RunError: nobody does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto": Ray looks for a cluster on this machine
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_S).close()
+    except OSError as error:
+        hint = "is the cluster up? `ray status` says; leave --address out to run here"
+        raise RunError(Problem(f"no Ray cluster at {address}: {error}", hint=hint)) from error
 
 
 def _largest(kind: str) -> float:

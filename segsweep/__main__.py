@@ -1,0 +1,5 @@
+"""``python -m segsweep`` is ``segsweep``."""
+
+from segsweep.cli import app
+
+app()
