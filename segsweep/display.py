@@ -113,11 +113,10 @@ class Display:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             Text(self.spec.name, style="bold"),
-            ProgressBar(total=total, completed=done, width=30),
+            ProgressBar(total=total, completed=done, width=40),
             Text(f"{100 * done / max(total, 1):.0f} %", style="bold"),
-            Text(facts, style="dim"),
         )
-        parts: list[RenderableType] = [bar, Text(), running]
+        parts: list[RenderableType] = [bar, Text(facts, style="dim"), Text(), running]
         rows = rank(self.spec, self.events)
         if rows:
             parts += [Text(), Text("ranking so far", style="dim")]

@@ -17,14 +17,12 @@ from segsweep import spec as spec_module
 from segsweep.check import Checked, check
 from segsweep.closing import score_holdout
 from segsweep.compare import Ranked, rank
+from segsweep.continuation import complete, earlier, filled, refuse_other_sweep, undecided
 from segsweep.display import Display
 from segsweep.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_UNDECIDED,
-    Problem,
-    RunError,
-    SegsweepError,
 )
 from segsweep.interrupt import Interrupt
 from segsweep.ledger import LEDGER, Event, Ledger
@@ -33,12 +31,8 @@ from segsweep.runners import Runner
 from segsweep.runners.inline import InlineRunner
 from segsweep.search import Search
 from segsweep.spec import SweepSpec
-from segsweep.state import UNDECIDED, SearchState
+from segsweep.state import SearchState
 from segsweep.trial import Inputs, directory
-
-# what old results hang on: a change of one of these makes a sweep another sweep
-FIXED = ("dataset", "folds.k", "folds.stratify_by", "folds.group_by", "metric", "seed", "train")
-FIXED_SEARCH = ("method", "parameters")
 
 
 @dataclass(frozen=True)
@@ -90,8 +84,14 @@ def launch(
     for notice in checked.notices:
         console.print(f"note: {notice}", style="yellow")
     place = checked.spec.run_directory.resolve()
-    before = _earlier(place)
-    _refuse_other_sweep(place, before, checked)
+    before = earlier(place)
+    if before is not None:
+        refuse_other_sweep(before, checked)
+        if not retry_failed and complete(before.spec, checked, before.events):
+            left = undecided(SearchState(before.metric, before.events), before.spec)
+            code = EXIT_UNDECIDED if left else EXIT_OK
+            ranking = rank(before.spec, before.events)
+            return Outcome(code, place, before.spec, ranking, left, 0, [])
     encoders = _fetch_encoders(checked)
     lock = rundir.Lock(place)
     try:
@@ -117,7 +117,7 @@ class _Launch:
     ) -> None:
         self.place, self.runner, self.console = place, runner, console
         self.facts = runner.facts(checked.spec)
-        self.checked = checked.with_spec(_filled(checked.spec, self.facts, _earlier(place)))
+        self.checked = checked.with_spec(filled(checked.spec, self.facts, earlier(place)))
         self.spec = self.checked.spec
         self.encoders = encoders
         self.metric = self.spec.metric.name.replace("/", "_")
@@ -149,15 +149,15 @@ class _Launch:
                 finally:
                     display.stop()
             results.write(self.place, ledger.events, self.metric, self.spec.metric.goal)
-            undecided = _undecided(search.state, self.spec)
+            left = undecided(search.state, self.spec)
             ledger.append("close", status="interrupted" if interrupted else "done")
         finally:
             ledger.close()
             warnings = tracker.close()
-        code = EXIT_INTERRUPTED if interrupted else EXIT_UNDECIDED if undecided else EXIT_OK
+        code = EXIT_INTERRUPTED if interrupted else EXIT_UNDECIDED if left else EXIT_OK
         started = sum(event["event"] == "start" for event in ledger.events) - started
         ranking = rank(self.spec, ledger.events)
-        return Outcome(code, self.place, self.spec, ranking, undecided, started, warnings)
+        return Outcome(code, self.place, self.spec, ranking, left, started, warnings)
 
     def _announce(self, ledger: Ledger) -> None:
         ledger.append(
@@ -236,64 +236,6 @@ def _start(runner: str, address: str | None, console: Console) -> Runner:
         return RayRunner(address)
 
 
-def _earlier(place: Path) -> SweepSpec | None:
-    """The settings of an earlier launch into the same directory."""
-    if not (place / rundir.RESOLVED).exists():
-        return None
-    return rundir.load(place).spec
-
-
-def _filled(spec: SweepSpec, facts: Mapping[str, Any], before: SweepSpec | None) -> SweepSpec:
-    """Every ``auto`` filled in: once, so that a later launch elsewhere changes no number."""
-    train = spec.train
-    if train.precision == "auto":
-        precision = before.train.precision if before else facts["precision"]
-        train = train.model_copy(update={"precision": precision})
-    resources = spec.resources.model_copy(update={"gpu": float(facts["gpu"])})
-    wandb = spec.wandb.model_copy(update={"mode": spec.wandb_mode})
-    return spec.model_copy(update={"train": train, "resources": resources, "wandb": wandb})
-
-
-def _refuse_other_sweep(place: Path, before: SweepSpec | None, checked: Checked) -> None:
-    """Results that would not compare are not mixed."""
-    if before is None:
-        return
-    old, new = spec_module.to_plain(before), spec_module.to_plain(checked.spec)
-    if new["train"]["precision"] == "auto":
-        new["train"]["precision"] = old["train"]["precision"]
-    old["dataset"].pop("root")
-    new["dataset"].pop("root")
-    hint = "give the sweep another name, or undo the change"
-    problems = []
-    for key in (*FIXED, *FIXED_SEARCH):
-        was, now = _at(old, key), _at(new, key)
-        if was != now:
-            what = f"has changed since the run began ({_difference(was, now)})"
-            problems.append(Problem(what, str(place), key, hint))
-    split = next((e for e in rundir.load(place).events if e["event"] == "split"), None)
-    if split is not None and not problems:
-        if split["fingerprint"] != checked.prepared.fingerprint:
-            problems.append(Problem("the images have changed since", str(place), "dataset", hint))
-        elif split["folds_hash"] != checked.folds.hash:
-            problems.append(Problem("the folds have changed since", str(place), "folds", hint))
-    if problems:
-        raise RunError(problems)
-
-
-def _at(plain: Mapping[str, Any], path: str) -> Any:
-    node: Any = plain
-    for part in path.split("."):
-        node = node[part]
-    return node
-
-
-def _difference(was: Any, now: Any) -> str:
-    if isinstance(was, dict) and isinstance(now, dict):
-        keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
-        return ", ".join(f"{key}: {was.get(key)} → {now.get(key)}" for key in keys)
-    return f"{was} → {now}"
-
-
 def _fetch_encoders(checked: Checked) -> dict[str, dict[str, Any]]:
     """Pretrained encoder weights, each once.
 
@@ -314,19 +256,3 @@ def _retry_failed(ledger: Ledger, metric: str) -> None:
     for trial in SearchState(metric, ledger.events).trials.values():
         if trial.status in ("failed", "out_of_memory"):
             ledger.append("retry", trial_id=trial.trial_id)
-
-
-def _undecided(state: SearchState, spec: SweepSpec) -> dict[str, str]:
-    """Trials without a verdict, and cells without a champion."""
-    found = {
-        trial.trial_id: trial.error or trial.status
-        for trial in state.trials.values()
-        if trial.status in UNDECIDED
-    }
-    for cell in dict.fromkeys(config.cell for config in state.configs.values()):
-        if cell not in state.champions and not found:
-            found[cell] = f"no config finished all {spec.folds.count} folds"
-    return found
-
-
-__all__ = ["Outcome", "SegsweepError", "launch"]

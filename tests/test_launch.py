@@ -96,9 +96,10 @@ def test_the_holdout_is_scored_once_for_champions_alone(tmp_path: Path) -> None:
     assert [event["trial_id"] for event in events(outcome.run_directory, "holdout")] == scored
 
 
-def test_launching_again_starts_nothing(tmp_path: Path) -> None:
+def test_launching_again_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(tmp_path)
     before = table(first, "trials")
+    monkeypatch.setattr(launch_module, "_start", lambda *_: pytest.fail("a runner was started"))
     second = run(tmp_path)
     assert second.started == 0
     assert second.exit_code == 0

@@ -19,7 +19,7 @@ LEVELS: dict[str, int] = {
     "trial": 4,
     "cells": 5, "check": 5, "plan": 5, "schema": 5, "search": 5, "tracking": 5,
     "runners": 6,
-    "closing": 7, "compare": 7, "display": 7, "launch": 7,
+    "closing": 7, "compare": 7, "continuation": 7, "display": 7, "launch": 7,
     "cli": 8,
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))

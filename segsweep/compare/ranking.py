@@ -110,16 +110,18 @@ def table(spec: SweepSpec, rows: list[Ranked], limit: int | None = None) -> Tabl
     result.add_column("#", justify="right", style="dim")
     result.add_column("cell", no_wrap=True)
     result.add_column(f"{score} ± sd, {folds} folds", justify="right", no_wrap=True)
-    result.add_column("holdout", justify="right", no_wrap=True)
+    held_out = any(row.holdout is not None for row in rows)
+    if held_out:
+        result.add_column("holdout", justify="right", no_wrap=True)
     result.add_column("best config", min_width=12)
     result.add_column("tried", justify="right", no_wrap=True)
     for place, row in enumerate(rows[:limit], start=1):
         value = f"{row.mean:.4f}" + (f" ± {row.std:.4f}" if row.std is not None else "")
         if not row.final:
             value = f"{value} ({row.folds}/{folds} folds)"
-        held = f"{row.holdout:.4f}" if row.holdout is not None else "–"
+        held = [f"{row.holdout:.4f}" if row.holdout is not None else "–"] if held_out else []
         tried = f"{row.configs}" + (f" (−{row.stopped})" if row.stopped else "")
         style = "bold green" if place == 1 and row.final else None if row.final else "dim"
         params = short_params(row.params) or "–"
-        result.add_row(str(place), row.cell, value, held, params, tried, style=style)
+        result.add_row(str(place), row.cell, value, *held, params, tried, style=style)
     return result

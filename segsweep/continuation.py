@@ -1,0 +1,117 @@
+"""What an earlier launch left: may this one go on with it, and is anything missing?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segsweep import rundir
+from segsweep import spec as spec_module
+from segsweep.check import Checked
+from segsweep.errors import Problem, RunError
+from segsweep.ledger import Event
+from segsweep.rundir import Run
+from segsweep.spec import SweepSpec
+from segsweep.state import UNDECIDED, SearchState
+
+# what old results hang on: a change of one of these makes a sweep another sweep
+FIXED = ("dataset", "folds.k", "folds.stratify_by", "folds.group_by", "metric", "seed", "train")
+FIXED_SEARCH = ("method", "parameters")
+
+
+def earlier(place: Path) -> Run | None:
+    """What earlier launches left in the same directory."""
+    if not (place / rundir.RESOLVED).exists():
+        return None
+    return rundir.load(place)
+
+
+def filled(spec: SweepSpec, facts: Mapping[str, Any], before: Run | None) -> SweepSpec:
+    """Every ``auto`` filled in: once, so that a later launch elsewhere changes no number."""
+    train = spec.train
+    if train.precision == "auto":
+        precision = before.spec.train.precision if before else facts["precision"]
+        train = train.model_copy(update={"precision": precision})
+    resources = spec.resources.model_copy(update={"gpu": float(facts["gpu"])})
+    wandb = spec.wandb.model_copy(update={"mode": spec.wandb_mode})
+    return spec.model_copy(update={"train": train, "resources": resources, "wandb": wandb})
+
+
+def refuse_other_sweep(before: Run, checked: Checked) -> None:
+    """Results that would not compare are not mixed.
+
+    Raises:
+        RunError: each key that has changed since, and how.
+    """
+    place = before.path
+    old, new = spec_module.to_plain(before.spec), spec_module.to_plain(checked.spec)
+    if new["train"]["precision"] == "auto":
+        new["train"]["precision"] = old["train"]["precision"]
+    old["dataset"].pop("root")
+    new["dataset"].pop("root")
+    hint = "give the sweep another name, or undo the change"
+    problems = []
+    for key in (*FIXED, *FIXED_SEARCH):
+        was, now = _at(old, key), _at(new, key)
+        if was != now:
+            what = f"has changed since the run began ({_difference(was, now)})"
+            problems.append(Problem(what, str(place), key, hint))
+    split = next((e for e in before.events if e["event"] == "split"), None)
+    if split is not None and not problems:
+        if split["fingerprint"] != checked.prepared.fingerprint:
+            problems.append(Problem("the images have changed since", str(place), "dataset", hint))
+        elif split["folds_hash"] != checked.folds.hash:
+            problems.append(Problem("the folds have changed since", str(place), "folds", hint))
+    if problems:
+        raise RunError(problems)
+
+
+def _at(plain: Mapping[str, Any], path: str) -> Any:
+    node: Any = plain
+    for part in path.split("."):
+        node = node[part]
+    return node
+
+
+def _difference(was: Any, now: Any) -> str:
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = [key for key in {**was, **now} if was.get(key) != now.get(key)]
+        return ", ".join(f"{key}: {was.get(key)} → {now.get(key)}" for key in keys)
+    return f"{was} → {now}"
+
+
+def complete(spec: SweepSpec, checked: Checked, events: list[Event]) -> bool:
+    """Is everything that the sweep asks for there, so that no worker is needed?
+
+    Args:
+        spec: of the earlier launch, every ``auto`` filled in.
+        checked: the sweep as it is asked for now.
+        events: the ledger.
+    """
+    state = SearchState(spec.metric.name.replace("/", "_"), events)
+    folds = checked.spec.folds.count
+    for cell in checked.cells:
+        configs = state.of_cell(cell.name)
+        if len(configs) < cell.budget or cell.name not in state.champions:
+            return False
+        if any(config.status(folds) == "incomplete" for config in configs):
+            return False
+        champion = state.configs[state.champions[cell.name]]
+        scored = {trial.trial_id for trial in champion.trials.values()} <= state.holdout
+        if checked.holdout is not None and not scored:
+            return False
+    return True
+
+
+def undecided(state: SearchState, spec: SweepSpec) -> dict[str, str]:
+    """Trials without a verdict, and cells without a champion."""
+    found = {
+        trial.trial_id: trial.error or trial.status
+        for trial in state.trials.values()
+        if trial.status in UNDECIDED
+    }
+    for cell in dict.fromkeys(config.cell for config in state.configs.values()):
+        if cell not in state.champions and not found:
+            found[cell] = f"no config finished all {spec.folds.count} folds"
+    return found
