@@ -104,14 +104,10 @@ def complete(spec: SweepSpec, checked: Checked, events: list[Event]) -> bool:
     return True
 
 
-def undecided(state: SearchState, spec: SweepSpec) -> dict[str, str]:
-    """Trials without a verdict, and cells without a champion."""
-    found = {
+def undecided(state: SearchState) -> dict[str, str]:
+    """Trials without a verdict and why; stopped and diverged ones have theirs."""
+    return {
         trial.trial_id: trial.error or trial.status
         for trial in state.trials.values()
         if trial.status in UNDECIDED
     }
-    for cell in dict.fromkeys(config.cell for config in state.configs.values()):
-        if cell not in state.champions and not found:
-            found[cell] = f"no config finished all {spec.folds.count} folds"
-    return found

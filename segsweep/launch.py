@@ -43,6 +43,7 @@ class Outcome:
         exit_code: 0 all is decided, 3 something is not, 130 interrupted.
         ranking: cells from best to worst.
         undecided: trials that ended without a verdict, and why.
+        without_champion: cells none of whose configs finished all folds.
         started: how many trials this launch started.
         warnings: what went wrong beside the trials, such as W&B.
     """
@@ -52,6 +53,7 @@ class Outcome:
     spec: SweepSpec
     ranking: list[Ranked]
     undecided: Mapping[str, str]
+    without_champion: Sequence[str]
     started: int
     warnings: Sequence[str]
 
@@ -88,10 +90,10 @@ def launch(
     if before is not None:
         refuse_other_sweep(before, checked)
         if not retry_failed and complete(before.spec, checked, before.events):
-            left = undecided(SearchState(before.metric, before.events), before.spec)
+            left = undecided(SearchState(before.metric, before.events))
             code = EXIT_UNDECIDED if left else EXIT_OK
             ranking = rank(before.spec, before.events)
-            return Outcome(code, place, before.spec, ranking, left, 0, [])
+            return Outcome(code, place, before.spec, ranking, left, [], 0, [])
     encoders = _fetch_encoders(checked)
     lock = rundir.Lock(place)
     try:
@@ -149,7 +151,8 @@ class _Launch:
                 finally:
                     display.stop()
             results.write(self.place, ledger.events, self.metric, self.spec.metric.goal)
-            left = undecided(search.state, self.spec)
+            left = undecided(search.state)
+            champions = search.state.champions
             ledger.append("close", status="interrupted" if interrupted else "done")
         finally:
             ledger.close()
@@ -157,7 +160,8 @@ class _Launch:
         code = EXIT_INTERRUPTED if interrupted else EXIT_UNDECIDED if left else EXIT_OK
         started = sum(event["event"] == "start" for event in ledger.events) - started
         ranking = rank(self.spec, ledger.events)
-        return Outcome(code, self.place, self.spec, ranking, left, started, warnings)
+        bare = [cell.name for cell in self.checked.cells if cell.name not in champions]
+        return Outcome(code, self.place, self.spec, ranking, left, bare, started, warnings)
 
     def _announce(self, ledger: Ledger) -> None:
         ledger.append(

@@ -215,6 +215,16 @@ def test_failing_trials_end_with_3_and_can_be_retried(
     assert len(again.ranking) == 2
 
 
+def test_a_sweep_in_which_all_diverges_is_decided_without_a_champion(tmp_path: Path) -> None:
+    outcome = run(
+        tmp_path, train__optimizer="sgd", parameters={"train.lr": {"min": 1e29, "max": 1e30}}
+    )
+    assert outcome.exit_code == 0
+    assert outcome.ranking == []
+    assert outcome.without_champion == ["unet_vanilla/bce", "unet_vanilla/dice"]
+    assert {row["status"] for row in table(outcome, "trials")} == {"diverged"}
+
+
 def test_decodes_over_images_is_one_for_many_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,9 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
         console.print(f"{len(ended.undecided)} undecided:", style="red")
         for cause, count in Counter(ended.undecided.values()).most_common(10):
             console.print(f"  {count} × {cause}", markup=False, highlight=False)
+    for cell in ended.without_champion if ended.exit_code != EXIT_INTERRUPTED else ():
+        text = f"note: {cell} has no champion: none of its configs finished all folds"
+        console.print(text, style="yellow", markup=False)
     for warning in ended.warnings:
         console.print(f"note: W&B: {warning}", style="yellow", markup=False)
     console.print()
