@@ -17,7 +17,7 @@ from segsweep.data.augment import Augmenter
 from segsweep.data.cache import ImageSet
 from segsweep.data.folds import Folds
 from segsweep.data.loader import Loader
-from segsweep.engine import evaluate, prepare_model, prepare_process, train_epoch
+from segsweep.engine import Evaluation, evaluate, prepare_model, prepare_process, train_epoch
 from segsweep.errors import Diverged
 from segsweep.identity import trial_seed
 from segsweep.metrics import scores
@@ -83,83 +83,97 @@ def run_trial(
 def _epochs(
     config: Mapping[str, Any], fold: int, inputs: Inputs, place: Path, replicate: int
 ) -> Iterator[Report]:
-    train, data, metric = config["train"], inputs.data, config["metric"]
+    train, metric = config["train"], config["metric"]
     seed = trial_seed(config["seed"], fold, replicate)
     prepare_process(seed, inputs.cpus)
-    device = torch.device("cuda" if inputs.gpu else "cpu")
-    model = build_model(config, inputs).to(device)
-    model = prepare_model(model, device)
-    loss = losses.build(config["loss"]).to(device)
-    optimizer = optim.build_optimizer(
-        train["optimizer"], model, lr=train["lr"], weight_decay=train["weight_decay"]
-    )
-    schedule = optim.build_schedule(
-        train["schedule"],
-        optimizer,
-        epochs=train["epochs"],
-        goal=metric["goal"],
-        patience=max(1, (train["patience"] or 10) // 2),
-    )
-    scaler = torch.amp.GradScaler(device.type, enabled=train["precision"] == "fp16")
-    validation = inputs.folds.validation_indices(fold)
-    augment = Augmenter(train["augment"], data.masks.shape[1:3], seed)
-    batches = Loader(
-        data,
-        inputs.folds.train_indices(fold),
-        batch_size=train["batch_size"],
-        seed=seed,
-        augment=augment,
-        shuffle=True,
-    )
-    checks = Loader(data, validation, batch_size=train["batch_size"], seed=seed, shuffle=False)
-    examples = validation[:: max(1, len(validation) // EXAMPLES)][:EXAMPLES].tolist()
-    progress = Progress(place, model, optimizer, schedule, scaler)
-
-    report = progress.resume()
-    if report is not None:
+    parts = _Parts(config, fold, inputs, seed)
+    progress = Progress(place, parts.model, parts.optimizer, parts.schedule, parts.scaler)
+    if (report := progress.resume()) is not None:
         yield report
     while not progress.done(train["epochs"], train["patience"]):
-        epoch, began = progress.epoch + 1, time.perf_counter()
-        lr = optimizer.param_groups[0]["lr"]
+        report, result = parts.run(progress.epoch + 1)
+        value = report[metric["name"].replace("/", "_")]
+        parts.schedule.step(value if value is not None else -math.inf)
+        if progress.improved(value, metric["goal"]):
+            save_evidence(place, report["epoch"], result, inputs.data, parts.examples)
+            progress.save_best(config, report)
+        report["best_epoch"] = progress.best_epoch
+        progress.save_last(report)
+        yield report
+
+
+class _Parts:
+    """Everything that a config names, built: each setting is read here and nowhere else."""
+
+    def __init__(self, config: Mapping[str, Any], fold: int, inputs: Inputs, seed: int) -> None:
+        train, data = config["train"], inputs.data
+        self.train, self.classes = train, len(data.classes)
+        self.device = torch.device("cuda" if inputs.gpu else "cpu")
+        self.model = prepare_model(build_model(config, inputs), self.device)
+        self.loss = losses.build(config["loss"]).to(self.device)
+        self.optimizer = optim.build_optimizer(
+            train["optimizer"], self.model, lr=train["lr"], weight_decay=train["weight_decay"]
+        )
+        self.schedule = optim.build_schedule(
+            train["schedule"],
+            self.optimizer,
+            epochs=train["epochs"],
+            goal=config["metric"]["goal"],
+            # plateau is to cut the rate before patience ends the trial
+            patience=max(1, (train["patience"] or 10) // 2),
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=train["precision"] == "fp16")
+        height, width = data.masks.shape[1:3]
+        self.batches = Loader(
+            data,
+            inputs.folds.train_indices(fold),
+            batch_size=train["batch_size"],
+            seed=seed,
+            augment=Augmenter(train["augment"], (height, width), seed),
+            shuffle=True,
+        )
+        validation = inputs.folds.validation_indices(fold)
+        self.checks = Loader(
+            data, validation, batch_size=train["batch_size"], seed=seed, shuffle=False
+        )
+        step = max(1, len(validation) // EXAMPLES)
+        self.examples: list[int] = validation[::step][:EXAMPLES].tolist()
+
+    def run(self, epoch: int) -> tuple[Report, Evaluation]:
+        """Train and validate once."""
+        began, rate = time.perf_counter(), self.optimizer.param_groups[0]["lr"]
         train_loss, images = train_epoch(
-            model,
-            batches.epoch(epoch),
-            loss,
-            optimizer,
-            device=device,
-            precision=train["precision"],
-            scaler=scaler,
-            grad_clip=train["grad_clip"],
+            self.model,
+            self.batches.epoch(epoch),
+            self.loss,
+            self.optimizer,
+            device=self.device,
+            precision=self.train["precision"],
+            scaler=self.scaler,
+            grad_clip=self.train["grad_clip"],
         )
-        train_seconds = time.perf_counter() - began
+        trained = time.perf_counter()
         result = evaluate(
-            model,
-            checks.epoch(epoch),
-            loss,
-            classes=len(data.classes),
-            device=device,
-            precision=train["precision"],
-            keep=examples,
+            self.model,
+            self.checks.epoch(epoch),
+            self.loss,
+            classes=self.classes,
+            device=self.device,
+            precision=self.train["precision"],
+            keep=self.examples,
         )
-        report = {
+        report: Report = {
             "epoch": epoch,
             "train_loss": train_loss,
             "val_loss": result.loss,
             **{f"val_{name}": value for name, value in scores(result.matrix).items()},
-            "lr": lr,
+            "lr": rate,
             "images": images,
-            "train_seconds": round(train_seconds, 4),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "train_seconds": round(trained - began, 4),
             "seconds": round(time.perf_counter() - began, 4),
         }
-        value = report[metric["name"].replace("/", "_")]
-        schedule.step(value if value is not None else -math.inf)
-        if progress.improved(value, metric["goal"]):
-            save_evidence(place, epoch, result, data, examples)
-            progress.save_best(config, report)
-        report["best_epoch"] = progress.best_epoch
-        report["parameters"] = sum(p.numel() for p in model.parameters())
-        progress.save_last(report)
-        yield report
+        return report, result
 
 
 def build_model(config: Mapping[str, Any], inputs: Inputs) -> torch.nn.Module:

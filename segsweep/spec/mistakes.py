@@ -1,0 +1,118 @@
+"""What is wrong with a sweep file, in words: for one key, and for keys that do not go together."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel
+
+from segsweep import space
+from segsweep.registry import suggest
+from segsweep.spec.shape import SweepSpec
+from segsweep.yamlfile import KeyPath
+
+Mistake = tuple[KeyPath, str, str]  # where, what, hint
+
+LOWER_IS_BETTER = frozenset({"val/loss"})
+
+# keys of the sweep file that are planned: refused, never ignored
+NOT_YET: dict[KeyPath, str] = {
+    ("race",): "every surviving config runs all its folds",
+    ("calibration",): "",
+    ("replicates",): "repeat the sweep under another name and seed",
+    ("sampler",): "method: bayes is Optuna's TPE",
+    ("tracking",): "W&B is the tracker",
+    ("dataset", "leave_out"): "",
+}
+
+
+def refused(data: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Keys and values that are not available yet."""
+    for path, hint in NOT_YET.items():
+        if has(data, path):
+            yield path, "is not available yet", f"remove it; {hint}" if hint else "remove it"
+    if has(data, ("resources", "gpu")) and data["resources"]["gpu"] == "auto":
+        hint = "write a number such as 1 or 0.5, or leave it out for one GPU where there is any"
+        yield ("resources", "gpu"), "auto is not available yet", hint
+    storage = data.get("storage_path")
+    if isinstance(storage, str) and "://" in storage:
+        hint = "use a folder that every node sees"
+        yield ("storage_path",), "a remote store is not available yet", hint
+
+
+def has(data: Any, path: KeyPath) -> bool:
+    """Is there a value at ``path``?"""
+    for part in path:
+        if not isinstance(data, Mapping) or part not in data:
+            return False
+        data = data[part]
+    return True
+
+
+def explain(item: Mapping[str, Any], path: KeyPath) -> tuple[str, str]:
+    """What pydantic says about the key at ``path``, in our words, and what to do."""
+    kind, value = item["type"], item.get("input")
+    if kind == "extra_forbidden":
+        return "unknown key", suggest(str(path[-1]), _fields(SweepSpec, path[:-1]))
+    if kind in ("missing", "too_long") and "image_size" in path:
+        return "is [height, width] in pixels", "write image_size: [192, 256]"
+    if kind == "missing":
+        return "is missing", f"add {path[-1]}:"
+    if kind in ("literal_error",):
+        expected = str(item["ctx"]["expected"]).replace(" or ", ", ").replace("'", "")
+        return f"{value!r} is not valid", suggest(str(value), expected.split(", "))
+    if kind == "string_pattern_mismatch":
+        return f"{value!r} is not a name", "letters, digits, '_', '-' and '.' are allowed"
+    if kind == "too_short":
+        return "is empty", "name at least one level"
+    message = str(item["msg"]).replace("Input should be", "should be")
+    return f"{message}, not {value!r}", ""
+
+
+def together(spec: SweepSpec) -> Iterator[Mistake]:
+    """Mistakes that only two keys together make, and those of parameters."""
+    for name, parameter in spec.parameters.items():
+        for key, what, hint in space.mistakes(parameter):
+            yield ("parameters", name, *([key] if key else [])), what, hint
+    if spec.folds.run is not None and spec.folds.run > spec.folds.k:
+        what = f"run {spec.folds.run} is greater than k {spec.folds.k}"
+        yield ("folds", "run"), what, "run the first so many of k folds"
+    wanted = "minimize" if spec.metric.name in LOWER_IS_BETTER else "maximize"
+    if spec.metric.goal != wanted:
+        what = f"{spec.metric.name} is to be {wanted}d"
+        yield ("metric", "goal"), what, f"write goal: {wanted}"
+    if spec.method == "grid":
+        yield from _grid_checks(spec)
+    elif not spec.parameters and (spec.configs_per_cell or 1) > 1:
+        what = "configs_per_cell needs parameters to search; without any, a cell is one config"
+        yield ("configs_per_cell",), what, "add parameters: or remove it"
+
+
+def _grid_checks(spec: SweepSpec) -> Iterator[Mistake]:
+    if spec.configs_per_cell is not None:
+        hint = "remove it: a grid runs every combination of the values"
+        yield ("configs_per_cell",), "does not go with method: grid", hint
+    for name, parameter in spec.parameters.items():
+        if not space.mistakes(parameter) and space.grid_values(parameter) is None:
+            yield ("parameters", name), "a grid needs values:", "list them, or use method: random"
+
+
+def _fields(model: type[BaseModel], path: KeyPath) -> Iterator[str]:
+    """Names of the keys that are valid at ``path``."""
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            model = _section(model.model_fields[part].annotation) or model
+    yield from model.model_fields
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (dict, list, types.UnionType, typing.Union, Annotated):
+        for argument in typing.get_args(annotation):
+            if found := _section(argument):
+                return found
+    return None

@@ -1,0 +1,141 @@
+"""The keys of a sweep file, their types and defaults; ``SweepSpec`` is the whole of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Strict
+
+from segsweep.space import Parameter
+
+Positive = Annotated[int, Field(ge=1)]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Dataset(_Section):
+    """Where the images come from and how large they are; further keys are the source's own."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    name: str = "synthetic_lesions"
+    root: str | None = None
+    image_size: Annotated[tuple[Positive, Positive], Strict(False)] = (96, 128)
+    holdout: Annotated[float, Field(ge=0, lt=1)] | Literal["official"] = 0.2
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that are the source's own."""
+        return dict(self.model_extra or {})
+
+
+class FoldsSpec(_Section):
+    """Cross-validation: k folds, of which the first ``run`` are run."""
+
+    k: Annotated[int, Field(ge=2)] = 5
+    stratify_by: str | None = None
+    group_by: str | None = None
+    run: Positive | None = None
+
+    @property
+    def count(self) -> int:
+        """How many folds a config must finish."""
+        return self.k if self.run is None else self.run
+
+
+class Train(_Section):
+    """How one trial is trained."""
+
+    epochs: Positive = 50
+    batch_size: Positive = 16
+    optimizer: str = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    schedule: str = "cosine"
+    patience: Positive | None = None
+    augment: str = "light"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    grad_clip: Annotated[float, Field(gt=0)] | None = None
+
+
+class Metric(_Section):
+    """What is compared, and which way is better."""
+
+    name: str = "val/iou"
+    goal: Literal["maximize", "minimize"] = "maximize"
+
+
+class EarlyStopping(_Section):
+    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), stopping only."""
+
+    type: Literal["asha", "none"] = "asha"
+    grace_period: Positive = 1
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    compare_within: Literal["cell", "sweep"] = "cell"
+
+
+class Resources(_Section):
+    """What one trial occupies; gpu null is one GPU a trial where the cluster has any."""
+
+    cpu: Positive = 1
+    gpu: Annotated[float, Field(ge=0)] | None = None
+
+
+class Wandb(_Section):
+    """The file (or --set) wins over WANDB_MODE; without either, offline."""
+
+    mode: Literal["offline", "online", "disabled"] | None = None
+
+
+class SweepSpec(_Section):
+    """A whole sweep file with its defaults."""
+
+    name: Annotated[str, Field(pattern=NAME)]
+    project: str = "segsweep"
+    entity: str | None = None
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    dataset: Dataset = Dataset()
+    folds: FoldsSpec = FoldsSpec()
+    factors: dict[str, Annotated[list[Any], Field(min_length=1)]]
+    exclude: list[dict[str, Any]] = []
+    parameters: dict[str, Parameter] = {}
+    method: Literal["bayes", "random", "grid"] = "bayes"
+    configs_per_cell: Positive | None = None
+    metric: Metric = Metric()
+    train: Train = Train()
+    early_stopping: EarlyStopping = EarlyStopping()
+    resources: Resources = Resources()
+    max_concurrent: Positive | None = None
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    storage_path: str = "runs"
+    wandb: Wandb = Wandb()
+
+    @property
+    def run_directory(self) -> Path:
+        """``<storage_path>/<name>``, relative to the working directory."""
+        return Path(self.storage_path) / self.name
+
+    @property
+    def wandb_mode(self) -> str:
+        """The file's word, else the environment's, else offline."""
+        return self.wandb.mode or os.environ.get("WANDB_MODE") or "offline"
+
+    def better(self, a: float, b: float) -> bool:
+        """Is metric value ``a`` better than ``b``?"""
+        return a > b if self.metric.goal == "maximize" else a < b
+
+
+def to_plain(spec: SweepSpec) -> dict[str, Any]:
+    """Every key with its default, as plain values for ``resolved.yaml``."""
+    plain = spec.model_dump(mode="json")
+    plain["parameters"] = {
+        name: parameter.model_dump(mode="json", exclude_unset=True)
+        for name, parameter in spec.parameters.items()
+    }
+    return plain
