@@ -111,19 +111,20 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
     name = ended.spec.name
     console.print()
     ranking(console, ended.spec, ended.ranking)
-    if ended.undecided:
+    interrupted = ended.exit_code == EXIT_INTERRUPTED
+    if ended.undecided and not interrupted:
         console.print()
         console.print(f"{len(ended.undecided)} undecided:", style="red")
         for cause, count in Counter(ended.undecided.values()).most_common(10):
             console.print(f"  {count} × {cause}", markup=False, highlight=False)
-    for cell in ended.without_champion if ended.exit_code != EXIT_INTERRUPTED else ():
+    for cell in () if interrupted else ended.without_champion:
         text = f"note: {cell} has no champion: none of its configs finished all folds"
         console.print(text, style="yellow", markup=False)
     for warning in ended.warnings:
         console.print(f"note: W&B: {warning}", style="yellow", markup=False)
     console.print()
     console.print(f"results     {_short(ended.run_directory)}/results/*.parquet", highlight=False)
-    if ended.exit_code == EXIT_INTERRUPTED:
+    if interrupted:
         console.print(f"interrupted; go on with   segsweep launch {sweep}", style="yellow")
         return
     if ended.undecided:
