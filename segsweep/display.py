@@ -109,7 +109,10 @@ class Display:
         elapsed = time.monotonic() - self.began
         left = self._left(done, total, elapsed)
         facts = f"{finished} trials finished · {duration(elapsed)} so far"
-        facts += f" · about {duration(left)} left" if left is not None else ""
+        if done >= total:
+            facts += " · scoring the champions"
+        elif left is not None:
+            facts += f" · about {duration(left)} left"
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             Text(self.spec.name, style="bold"),
