@@ -29,12 +29,12 @@ class Shared:
     gpu: float
 
 
-def score_holdout(shared: Shared, item: tuple[str, str, int]) -> dict[str, Any]:
+def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, Any]:
     """Score the best checkpoint of one trial on the holdout.
 
     Args:
         shared: holdout and place.
-        item: trial id, config id and fold.
+        item: trial id, config id, fold and replicate.
 
     Returns:
         ``trial_id`` and ``holdout_<score>`` of every score; counts lie beside the checkpoint.
@@ -42,8 +42,8 @@ def score_holdout(shared: Shared, item: tuple[str, str, int]) -> dict[str, Any]:
     Raises:
         TrialError: the checkpoint is damaged.
     """
-    trial_id, config_id, fold = item
-    place = directory(shared.run_directory, config_id, fold)
+    trial_id, config_id, fold, replicate = item
+    place = directory(shared.run_directory, config_id, fold, replicate)
     tensors, facts = checkpoint.load(place / BEST)
     config, data = facts["config"], shared.holdout
     prepare_process(0, shared.cpus)

@@ -90,12 +90,12 @@ def complete(spec: SweepSpec, checked: Checked, events: list[Event]) -> bool:
         events: the ledger.
     """
     state = SearchState(spec.metric.name.replace("/", "_"), events)
-    folds = checked.spec.folds.count
+    slots = checked.spec.slots
     for cell in checked.cells:
         configs = state.of_cell(cell.name)
         if len(configs) < cell.budget or cell.name not in state.champions:
             return False
-        if any(config.status(folds) == "incomplete" for config in configs):
+        if any(config.status(slots) == "incomplete" for config in configs):
             return False
         champion = state.configs[state.champions[cell.name]]
         scored = {trial.trial_id for trial in champion.trials.values()} <= state.holdout

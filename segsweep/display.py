@@ -77,6 +77,10 @@ class Display:
     def _line(self, event: Event) -> str | None:
         if event["event"] == "revive":
             return f"revived: the best config of {event['cell']}, which has no finished one"
+        if event["event"] == "race" and not event["keep"]:
+            config = self.state.configs[event["config_id"]]
+            name = f"{config.cell} {short_params(config.params)}".strip()
+            return f"{name}: out of the race after {event['looks']} folds, gap {event['gap']:.4f}"
         if event["event"] == "lost":
             return f"{self._trial(event['trial_id'])}: {event['error']}; tried again"
         if event["event"] != "end":
@@ -151,7 +155,7 @@ class Display:
 
     def _total(self) -> float:
         return sum(
-            cell.budget * self.spec.folds.count * float(cell.config["train"]["epochs"])
+            cell.budget * len(self.spec.slots) * float(cell.config["train"]["epochs"])
             for cell in self.cells
         )
 
@@ -160,9 +164,9 @@ class Display:
         return sum(self._epochs(c) for c in self.state.configs.values() if c.cell in names)
 
     def _epochs(self, config: ConfigState) -> float:
-        epochs, folds = float(config.config["train"]["epochs"]), self.spec.folds.count
-        if config.status(folds) != "incomplete":
-            return epochs * folds
+        epochs, slots = float(config.config["train"]["epochs"]), self.spec.slots
+        if config.status(slots) != "incomplete":
+            return epochs * len(slots)
         return sum(_share(trial, epochs) for trial in config.trials.values())
 
 

@@ -122,6 +122,7 @@ class _Launch:
         self.checked = checked.with_spec(filled(checked.spec, self.facts, earlier(place)))
         self.spec = self.checked.spec
         self.encoders = encoders
+        self.started: dict[str, Event] = {}
         self.metric = self.spec.metric.name.replace("/", "_")
 
     def run(self, retry_failed: bool) -> Outcome:
@@ -213,7 +214,7 @@ class _Launch:
         if self.checked.holdout is None:
             return
         items = [
-            (trial.trial_id, trial.config_id, trial.fold)
+            (trial.trial_id, trial.config_id, trial.fold, trial.replicate)
             for config_id in state.champions.values()
             for trial in state.configs[config_id].trials.values()
             if trial.trial_id not in state.holdout
@@ -226,9 +227,12 @@ class _Launch:
 
     def _forget_last(self, event: Event) -> None:
         """A finished trial goes on no more: its last checkpoint makes room."""
-        if event["event"] == "end" and event["status"] == "finished":
-            config_id, _, fold = event["trial_id"].partition("-f")
-            (directory(self.place, config_id, int(fold)) / LAST).unlink(missing_ok=True)
+        if event["event"] == "start":
+            self.started[event["trial_id"]] = event
+        elif event["event"] == "end" and event["status"] == "finished":
+            start = self.started[event["trial_id"]]
+            place = directory(self.place, start["config_id"], start["fold"], start["replicate"])
+            (place / LAST).unlink(missing_ok=True)
 
 
 def _start(runner: str, address: str | None, console: Console) -> Runner:

@@ -14,6 +14,7 @@ lost       trial_id, error: the worker died, the trial is handed out again
 epoch      trial_id, epoch, train_loss, val_*, lr, seconds, images, best_epoch, parameters
 rung       trial_id, epoch, value, peers, threshold, keep
 retry      trial_id: it had failed and is open again
+race       config_id, incumbent, looks, gap, probability, sigma, dof, keep
 end        trial_id, status, stopped_by, error, node
 revive     config_id, cell
 champion   cell, config_id

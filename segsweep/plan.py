@@ -118,8 +118,8 @@ def _concurrent(cpu: int, share: float | None, gpu: bool) -> int:
 
 def _cost(checked: Checked, cell: Cell, device: torch.device) -> CellCost:
     parameters, bytes_best, train, evaluate = _timed(checked, cell, device)
-    folds, epochs = checked.spec.folds.count, int(cell.config["train"]["epochs"])
-    trials = cell.budget * folds
+    runs, epochs = len(checked.spec.slots), int(cell.config["train"]["epochs"])
+    trials = cell.budget * runs
     images = len(checked.data.image_ids)
     validation = images / checked.folds.k
     per_epoch = (images - validation) * train + validation * evaluate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from typing import Any, Literal
 from segsweep.ledger import Event
 
 Status = Literal["finished", "stopped", "diverged", "failed", "out_of_memory", "incomplete"]
+Slot = tuple[int, int]  # fold, replicate
 UNDECIDED: frozenset[Status] = frozenset({"failed", "out_of_memory", "incomplete"})
 
 
@@ -46,7 +47,13 @@ class TrialState:
 
 @dataclass
 class ConfigState:
-    """One config of a cell and its trials by fold."""
+    """One config of a cell and its trials.
+
+    Attributes:
+        trials: by fold and replicate.
+        raced: after how many finished trials the race looked at it, with the verdict.
+        revived: stopped once, and finished all the same because its cell had no other.
+    """
 
     config_id: str
     cell: str
@@ -55,26 +62,36 @@ class ConfigState:
     config: Mapping[str, Any]
     draws: Mapping[str, Any]
     levels: Mapping[str, str]
-    trials: dict[int, TrialState] = field(default_factory=dict)
+    trials: dict[Slot, TrialState] = field(default_factory=dict)
+    raced: dict[int, bool] = field(default_factory=dict)
     revived: bool = False
 
-    def status(self, folds: int) -> Status:
-        """Finished with all of ``folds`` folds; else the status of the fold that ended it."""
+    def scores(self, goal: str) -> dict[Slot, float]:
+        """The best value of each finished trial."""
+        return {
+            slot: value
+            for slot, trial in sorted(self.trials.items())
+            if trial.status == "finished" and (value := trial.best(goal)) is not None
+        }
+
+    def status(self, slots: Sequence[Slot]) -> Status:
+        """Finished with all of ``slots``; else the status of the trial or race that ended it."""
         ended = [
             t.status for t in self.trials.values() if t.status not in ("finished", "incomplete")
         ]
         if ended:
             return ended[0]
-        done = sum(t.status == "finished" for fold, t in self.trials.items() if fold < folds)
-        return "finished" if done == folds else "incomplete"
+        done = sum(t.status == "finished" for slot, t in self.trials.items() if slot in slots)
+        if done == len(slots):
+            return "finished"
+        return "incomplete" if all(self.raced.values()) or self.revived else "stopped"
 
-    def mean(self, folds: int, goal: str) -> float | None:
-        """The mean over all of ``folds`` folds; None before they are all finished."""
-        if self.status(folds) != "finished":
+    def mean(self, slots: Sequence[Slot], goal: str) -> float | None:
+        """The mean over all of ``slots``; None before they are all finished."""
+        if self.status(slots) != "finished":
             return None
-        values = [self.trials[fold].best(goal) for fold in range(folds)]
-        known = [value for value in values if value is not None]
-        return fmean(known) if len(known) == folds else None
+        known = [value for slot, value in self.scores(goal).items() if slot in slots]
+        return fmean(known) if len(known) == len(slots) else None
 
 
 class SearchState:
@@ -122,7 +139,8 @@ class SearchState:
             trial = TrialState(
                 event["trial_id"], config.config_id, event["fold"], event["replicate"]
             )
-            self.trials[trial.trial_id] = config.trials[trial.fold] = trial
+            self.trials[trial.trial_id] = trial
+            config.trials[trial.fold, trial.replicate] = trial
         trial.status, trial.stopped_by, trial.error = "incomplete", None, None
         trial.attempts += 1
 
@@ -138,6 +156,9 @@ class SearchState:
 
     def _on_rung(self, event: Event) -> None:
         self.trials[event["trial_id"]].rungs[event["epoch"]] = event["keep"]
+
+    def _on_race(self, event: Event) -> None:
+        self.configs[event["config_id"]].raced[event["looks"]] = event["keep"]
 
     def _on_end(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]

@@ -25,6 +25,7 @@ TINY: dict[str, Any] = {
     "configs_per_cell": 2,
     "train": {"epochs": 2, "batch_size": 4, "augment": "light"},
     "early_stopping": {"type": "none"},
+    "race": {"rule": "none"},
     "wandb": {"mode": "disabled"},
 }
 

@@ -35,7 +35,7 @@ parameters:
   train.lr: {distribution: log_uniform_values, min: 0, max: 1e-2}
   train.weight_decay: {min: 3, max: 1}
 method: bays
-race: {rule: none}
+calibration: {}
 resources: {gpu: auto}
 method: grid
 """
@@ -49,14 +49,14 @@ method: grid
         ("f.yaml:6", "parameters.train.lr.min"),
         ("f.yaml:7", "parameters.train.weight_decay.min"),
         ("f.yaml:8", "method"),
-        ("f.yaml:9", "race"),
+        ("f.yaml:9", "calibration"),
         ("f.yaml:10", "resources.gpu"),
         ("f.yaml:11", "method"),
     }
     assert "did you mean 'dataset'" in found["f.yaml:2", "datset"].hint
     assert "did you mean 'run'" in found["f.yaml:4", "folds.runn"].hint
     assert "did you mean 'bayes'" in found["f.yaml:8", "method"].hint
-    assert "not available yet" in found["f.yaml:9", "race"].what
+    assert "not available yet" in found["f.yaml:9", "calibration"].what
 
 
 @pytest.mark.parametrize(

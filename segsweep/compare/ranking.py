@@ -64,17 +64,17 @@ def rank(spec: SweepSpec, events: Iterable[Event]) -> list[Ranked]:
 def _best_of(
     state: SearchState, cell: str, spec: SweepSpec, holdout: Mapping[str, float | None]
 ) -> Ranked | None:
-    folds, goal = spec.folds.count, spec.metric.goal
+    slots, goal = spec.slots, spec.metric.goal
     sign = 1 if goal == "maximize" else -1
     configs = state.of_cell(cell)
-    scored = [(config, values) for config in configs if (values := _values(config, folds, goal))]
+    scored = [(config, values) for config in configs if (values := _values(config, spec))]
     if not scored:
         return None
 
     def order(item: tuple[ConfigState, list[float]]) -> tuple[bool, int, float]:
-        return len(item[1]) == folds, len(item[1]), sign * fmean(item[1])
+        return item[0].status(slots) == "finished", len(item[1]), sign * fmean(item[1])
 
-    final = [item for item in scored if len(item[1]) == folds]
+    final = [item for item in scored if item[0].status(slots) == "finished"]
     config, values = max(final or scored, key=order)
     held = [holdout.get(trial.trial_id) for trial in config.trials.values()]
     known = [value for value in held if value is not None]
@@ -85,21 +85,21 @@ def _best_of(
         mean=fmean(values),
         std=stdev(values) if len(values) > 1 else None,
         folds=len(values),
-        final=len(values) == folds,
+        final=config.status(slots) == "finished",
         holdout=fmean(known) if known else None,
         holdout_std=stdev(known) if len(known) > 1 else None,
         configs=len(configs),
-        stopped=sum(config.status(folds) == "stopped" for config in configs),
+        stopped=sum(config.status(slots) == "stopped" for config in configs),
     )
 
 
-def _values(config: ConfigState, folds: int, goal: str) -> list[float]:
-    return [
-        value
-        for fold, trial in sorted(config.trials.items())
-        if fold < folds and trial.status == "finished"
-        if (value := trial.best(goal)) is not None
-    ]
+def _values(config: ConfigState, spec: SweepSpec) -> list[float]:
+    """One value a fold: the mean over its replicates."""
+    by_fold: dict[int, list[float]] = {}
+    for (fold, replicate), value in config.scores(spec.metric.goal).items():
+        if (fold, replicate) in spec.slots:
+            by_fold.setdefault(fold, []).append(value)
+    return [fmean(values) for values in by_fold.values()]
 
 
 def table(spec: SweepSpec, rows: list[Ranked], limit: int | None = None) -> Table:

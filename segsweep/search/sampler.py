@@ -10,14 +10,14 @@ import itertools
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from segsweep import space
 from segsweep.identity import digest
 from segsweep.space import Cell
-from segsweep.state import ConfigState
+from segsweep.state import ConfigState, Slot
 
 if TYPE_CHECKING:
     import optuna
@@ -112,39 +112,40 @@ class CellSampler:
         )
         self.numbers[config.config_id] = len(self.study.get_trials(deepcopy=False)) - 1
 
-    def tell(self, config: ConfigState, folds: int, goal: str) -> None:
+    def tell(self, config: ConfigState, slots: Sequence[Slot], goal: str) -> None:
         """Tell Optuna how a config ended; one that is still undecided is passed over.
 
         COMPLETE only with the mean over all folds. PRUNED with its intermediate values where a
-        rung stopped it, and without any where the loss diverged, which TPE ranks last.
+        rung or the race stopped it, and without any where the loss diverged, which TPE ranks last.
         """
         import optuna
 
         states = optuna.trial.TrialState
         number = self.numbers.get(config.config_id)
-        status = config.status(folds)
+        status = config.status(slots)
         if number is None or status == "incomplete":
             return
         if self.study.get_trials(deepcopy=False)[number].state.is_finished():
             return
         if status == "finished":
-            mean = config.mean(folds, goal)
+            mean = config.mean(slots, goal)
             self.study.tell(number, mean, state=None if mean is not None else states.FAIL)
         elif status in ("stopped", "diverged"):
             if status == "stopped":
-                self._report(number, config)
+                self._report(number, config, slots)
             self.study.tell(number, state=states.PRUNED)
         else:
             self.study.tell(number, state=states.FAIL)
 
-    def _report(self, number: int, config: ConfigState) -> None:
+    def _report(self, number: int, config: ConfigState, slots: Sequence[Slot]) -> None:
         storage = self.study._storage
         trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
         epochs = int(config.config["train"]["epochs"])
-        for fold, trial in sorted(config.trials.items()):
+        for slot, trial in config.trials.items():
+            begun = slots.index(slot) * epochs if slot in slots else 0
             for epoch, value in trial.values.items():
                 if value is not None:
-                    storage.set_trial_intermediate_value(trial_id, fold * epochs + epoch, value)
+                    storage.set_trial_intermediate_value(trial_id, begun + epoch, value)
 
 
 def journal(path: Path | None) -> Any | None:

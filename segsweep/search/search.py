@@ -13,11 +13,12 @@ from typing import Any
 
 from segsweep.identity import trial_id
 from segsweep.ledger import Event, Ledger
+from segsweep.search.race import Noise, Race, noise
 from segsweep.search.rungs import Asha
 from segsweep.search.sampler import CellSampler, journal
 from segsweep.space import Cell, decode
 from segsweep.spec import SweepSpec
-from segsweep.state import ConfigState, SearchState, Status, TrialState
+from segsweep.state import ConfigState, SearchState, Slot, Status, TrialState
 
 MAX_REDRAWS = 60  # a cell in which so many draws in a row were tried before has no more to offer
 
@@ -55,7 +56,7 @@ class Search:
         journal_path: Path | None = None,
     ) -> None:
         self.spec, self.cells, self.ledger, self.identify = spec, cells, ledger, identify
-        self.folds, self.goal = spec.folds.count, spec.metric.goal
+        self.slots, self.goal = spec.slots, spec.metric.goal
         self.metric = spec.metric.name.replace("/", "_")
         self.state = SearchState(self.metric, ledger.events)
         storage = journal(journal_path)
@@ -66,7 +67,7 @@ class Search:
         for config in self.state.configs.values():
             if config.cell in self.samplers:
                 self.samplers[config.cell].add(config)
-                self.samplers[config.cell].tell(config, self.folds, self.goal)
+                self.samplers[config.cell].tell(config, self.slots, self.goal)
         self.live: dict[str, Job] = {}
         self.exhausted: set[str] = set()
 
@@ -74,13 +75,13 @@ class Search:
 
     def next(self) -> Job | None:
         """The next trial to start; None where none is ready (wait while ``live``, else done)."""
-        trial = self._unfinished() or self._next_fold()
+        trial = self._unfinished() or self._next_slot()
         if trial is None:
             config = self._propose()
             if config is None and not self.live:
                 config = self._revive()
                 return self.next() if config is not None else None
-            trial = (config, 0) if config is not None else None
+            trial = (config, self.slots[0]) if config is not None else None
         return self._start(*trial) if trial is not None else None
 
     def on_epoch(self, name: str, report: Mapping[str, Any]) -> bool:
@@ -95,10 +96,13 @@ class Search:
         epoch = int(report["epoch"])
         if epoch not in trial.values:
             self._write("epoch", **report, trial_id=name)
-        if config.status(self.folds) not in ("incomplete", "finished"):
-            self._end(name, "stopped", stopped_by="config")  # another fold has ended the config
+        if config.status(self.slots) not in ("incomplete", "finished"):
+            # another fold has ended the config, or the race has
+            raced_out = not all(config.raced.values())
+            self._end(name, "stopped", stopped_by="race" if raced_out else "config")
             return False
-        if trial.fold == 0 and not config.revived and not self._passes(trial, config, epoch):
+        first = (trial.fold, trial.replicate) == self.slots[0]
+        if first and not config.revived and not self._passes(trial, config, epoch):
             self._end(name, "stopped", stopped_by="rung")
             return False
         return True
@@ -130,7 +134,7 @@ class Search:
         finished = [
             (mean, config)
             for config in self.state.of_cell(cell)
-            if (mean := config.mean(self.folds, self.goal)) is not None
+            if (mean := config.mean(self.slots, self.goal)) is not None
         ]
         if not finished:
             return None
@@ -142,25 +146,25 @@ class Search:
     def _known(self) -> list[ConfigState]:
         return [config for config in self.state.configs.values() if config.cell in self.samplers]
 
-    def _unfinished(self) -> tuple[ConfigState, int] | None:
+    def _unfinished(self) -> tuple[ConfigState, Slot] | None:
         """A trial that an earlier launch left, or that is revived."""
         for config in self._known():
-            for fold, trial in sorted(config.trials.items()):
+            for slot, trial in sorted(config.trials.items()):
                 waits = trial.status == "incomplete" and trial.trial_id not in self.live
-                if waits and config.status(self.folds) == "incomplete":
-                    return config, fold
+                if waits and config.status(self.slots) == "incomplete":
+                    return config, slot
         return None
 
-    def _next_fold(self) -> tuple[ConfigState, int] | None:
+    def _next_slot(self) -> tuple[ConfigState, Slot] | None:
         """The next fold of a config that survived fold 0, oldest config first."""
         for config in self._known():
-            first = config.trials.get(0)
+            first = config.trials.get(self.slots[0])
             if first is None:
-                return config, 0  # proposed by a launch that ended before it started
-            if first.status == "finished" and config.status(self.folds) == "incomplete":
-                for fold in range(1, self.folds):
-                    if fold not in config.trials:
-                        return config, fold
+                return config, self.slots[0]  # proposed by a launch that ended before it started
+            if first.status == "finished" and config.status(self.slots) == "incomplete":
+                for slot in self.slots:
+                    if slot not in config.trials and self._deserves(config):
+                        return config, slot
         return None
 
     def _propose(self) -> ConfigState | None:
@@ -203,13 +207,13 @@ class Search:
         sign = 1 if self.goal == "maximize" else -1
         for cell in self.cells:
             configs = self.state.of_cell(cell.name)
-            if any(config.status(self.folds) == "finished" for config in configs):
+            if any(config.status(self.slots) == "finished" for config in configs):
                 continue
             stopped = [
                 (len(config.trials), sign * value, config)
                 for config in configs
-                if config.status(self.folds) == "stopped"
-                and (value := config.trials[0].best(self.goal)) is not None
+                if config.status(self.slots) == "stopped"
+                and (value := config.trials[self.slots[0]].best(self.goal)) is not None
             ]
             if stopped:
                 chosen = max(stopped, key=lambda item: item[:2])[2]
@@ -217,18 +221,19 @@ class Search:
                 return chosen
         return None
 
-    def _start(self, config: ConfigState, fold: int) -> Job:
-        name = trial_id(config.config_id, fold)
+    def _start(self, config: ConfigState, slot: Slot) -> Job:
+        fold, replicate = slot
+        name = trial_id(config.config_id, fold, replicate)
         self._write(
             "start",
             trial_id=name,
             config_id=config.config_id,
             fold=fold,
-            replicate=0,
+            replicate=replicate,
             attempt=(self.state.trials[name].attempts if name in self.state.trials else 0) + 1,
         )
         attempt = self.state.trials[name].attempts
-        job = Job(name, config.config_id, config.cell, fold, 0, attempt, config.config)
+        job = Job(name, config.config_id, config.cell, fold, replicate, attempt, config.config)
         self.live[name] = job
         return job
 
@@ -253,12 +258,46 @@ class Search:
         self._write("rung", trial_id=trial.trial_id, epoch=epoch, value=value, **asdict(verdict))
         return verdict.keep
 
+    def _deserves(self, config: ConfigState) -> bool:
+        """The race's verdict on a config; asked once after each of its trials."""
+        looks = len(config.scores(self.goal))
+        incumbent = self.best(config.cell)
+        if config.revived or not looks or incumbent is None or self.spec.race.rule == "none":
+            return True
+        if looks not in config.raced:
+            rule = Race(
+                self.spec.race.rule,
+                self.spec.race.p,
+                len(self.slots),
+                self.goal == "maximize",
+            )
+            verdict = rule.judge(
+                config.scores(self.goal),
+                incumbent.scores(self.goal),
+                len(self.state.of_cell(config.cell)),
+                self._noise(config.cell),
+            )
+            self._write(
+                "race",
+                config_id=config.config_id,
+                incumbent=incumbent.config_id,
+                **{**asdict(verdict), "looks": looks},
+            )
+        return config.raced[looks]
+
+    def _noise(self, cell: str) -> Noise | None:
+        by_cell: dict[str, dict[str, dict[Slot, float]]] = {}
+        for config in self._known():
+            scores = config.scores(self.goal)
+            by_cell.setdefault(config.cell, {})[config.config_id] = scores
+        return noise(by_cell[cell], list(by_cell.values()))
+
     def _peers(self, trial: TrialState, cell: str, epoch: int) -> list[float | None]:
         within_cell = self.spec.early_stopping.compare_within == "cell"
         return [
             peer.values[epoch]
             for peer in self.state.trials.values()
-            if peer.fold == 0 and peer is not trial and epoch in peer.rungs
+            if peer is not trial and epoch in peer.rungs
             if not within_cell or self.state.configs[peer.config_id].cell == cell
         ]
 
@@ -266,8 +305,10 @@ class Search:
         job = self.live.pop(name)
         self._write("end", trial_id=name, status=status, **facts)
         config = self.state.configs[job.config_id]
+        if status == "finished" and config.status(self.slots) == "incomplete":
+            self._deserves(config)
         if job.cell in self.samplers:
-            self.samplers[job.cell].tell(config, self.folds, self.goal)
+            self.samplers[job.cell].tell(config, self.slots, self.goal)
 
     def _write(self, event: str, **fields: Any) -> Event:
         record = self.ledger.append(event, **fields)

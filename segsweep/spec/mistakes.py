@@ -20,9 +20,7 @@ LOWER_IS_BETTER = frozenset({"val/loss"})
 
 # keys of the sweep file that are planned: refused, never ignored
 NOT_YET: dict[KeyPath, str] = {
-    ("race",): "every surviving config runs all its folds",
     ("calibration",): "",
-    ("replicates",): "repeat the sweep under another name and seed",
     ("sampler",): "method: bayes is Optuna's TPE",
     ("tracking",): "W&B is the tracker",
     ("dataset", "leave_out"): "",

@@ -79,6 +79,13 @@ class EarlyStopping(_Section):
     compare_within: Literal["cell", "sweep"] = "cell"
 
 
+class RaceSpec(_Section):
+    """Whether a config deserves its next folds."""
+
+    rule: Literal["predictive", "forgiving", "none"] = "predictive"
+    p: Annotated[float, Field(gt=0, lt=1)] = 0.05
+
+
 class Resources(_Section):
     """What one trial occupies; gpu null is one GPU a trial where the cluster has any."""
 
@@ -110,6 +117,8 @@ class SweepSpec(_Section):
     metric: Metric = Metric()
     train: Train = Train()
     early_stopping: EarlyStopping = EarlyStopping()
+    race: RaceSpec = RaceSpec()
+    replicates: Positive = 1
     resources: Resources = Resources()
     max_concurrent: Positive | None = None
     max_failures: Annotated[int, Field(ge=0)] = 3
@@ -120,6 +129,15 @@ class SweepSpec(_Section):
     def run_directory(self) -> Path:
         """``<storage_path>/<name>``, relative to the working directory."""
         return Path(self.storage_path) / self.name
+
+    @property
+    def slots(self) -> list[tuple[int, int]]:
+        """Fold and replicate of each trial of a config, in the order in which they run."""
+        return [
+            (fold, replicate)
+            for replicate in range(self.replicates)
+            for fold in range(self.folds.count)
+        ]
 
     @property
     def wandb_mode(self) -> str:

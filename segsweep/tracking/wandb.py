@@ -104,7 +104,9 @@ class WandbTracker:
             return
         self.trials[name] = event
         config = self.configs[event["config_id"]]
-        title = " ".join([config["cell"], short_params(config["params"]), f"f{event['fold']}"])
+        seed = f"r{event['replicate']}" if event["replicate"] else ""
+        parts = [config["cell"], short_params(config["params"]), f"f{event['fold']}", seed]
+        title = " ".join(parts)
         self.runs[name] = self._init(
             name,
             name=" ".join(title.split()),
@@ -116,6 +118,7 @@ class WandbTracker:
                 **config["params"],
                 "cell": config["cell"],
                 "fold": event["fold"],
+                "replicate": event["replicate"],
                 "config_id": event["config_id"],
                 "trial": config["config"],
             },

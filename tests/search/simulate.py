@@ -18,6 +18,9 @@ Curve = Callable[
 ]  # config, fold, epoch → value or status
 
 
+SLOTS = [(0, 0), (1, 0), (2, 0)]  # of the three folds below
+
+
 def make_spec(**changes: Any) -> SweepSpec:
     data: dict[str, Any] = {
         "name": "simulated",
@@ -25,6 +28,7 @@ def make_spec(**changes: Any) -> SweepSpec:
         "folds": {"k": 3},
         "train": {"epochs": 9},
         "early_stopping": {"grace_period": 1, "reduction_factor": 3},
+        "race": {"rule": "none"},
     }
     return SweepSpec.model_validate({**data, **changes})
 

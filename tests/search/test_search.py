@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
-from tests.search.simulate import bowl, make_cell, make_search, make_spec, run
+from tests.search.simulate import SLOTS, bowl, make_cell, make_search, make_spec, run
 
 
 def test_every_cell_gets_the_same_budget_round_robin(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_rungs_act_on_fold_0_only_and_not_before_enough_peers(tmp_path: Path) ->
 def test_a_stopped_config_has_no_further_fold(tmp_path: Path) -> None:
     search = make_search(tmp_path, make_spec(), [make_cell(budget=12)])
     run(search)
-    stopped = [c for c in search.state.configs.values() if c.status(3) == "stopped"]
+    stopped = [c for c in search.state.configs.values() if c.status(SLOTS) == "stopped"]
     assert stopped
-    assert all(list(config.trials) == [0] for config in stopped)
-    assert all(config.trials[0].stopped_by == "rung" for config in stopped)
+    assert all(list(config.trials) == [(0, 0)] for config in stopped)
+    assert all(config.trials[0, 0].stopped_by == "rung" for config in stopped)
 
 
 def test_the_champion_is_the_best_config_of_all_folds(tmp_path: Path) -> None:
@@ -85,9 +85,9 @@ def test_compared_within_the_sweep_a_weak_cell_still_ends_with_a_champion(tmp_pa
     assert [config.revived for config in weak].count(True) == 1
     champion = search.state.configs[search.state.champions["weak/b"]]
     assert champion.revived
-    assert champion.status(3) == "finished"
-    rivals = [config.trials[0].values[1] for config in weak]
-    assert champion.trials[0].values[1] == max(v for v in rivals if v is not None)
+    assert champion.status(SLOTS) == "finished"
+    rivals = [config.trials[0, 0].values[1] for config in weak]
+    assert champion.trials[0, 0].values[1] == max(v for v in rivals if v is not None)
 
 
 def test_revive_when_every_full_config_failed(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_revive_when_every_full_config_failed(tmp_path: Path) -> None:
     assert len(revived) == 1
     champion = search.state.champions["a/b"]
     assert champion == revived[0]["config_id"]
-    assert search.state.configs[champion].status(3) == "finished"
+    assert search.state.configs[champion].status(SLOTS) == "finished"
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed", "out_of_memory"])
@@ -126,8 +126,8 @@ def test_a_trial_that_ends_badly_ends_its_config_and_never_wins(
     assert champion.params["train.lr"] <= 0.5
     bad = [c for c in search.state.configs.values() if c.params["train.lr"] > 0.5]
     assert bad
-    assert all(config.status(3) == status for config in bad)
-    assert all(2 not in config.trials for config in bad)
+    assert all(config.status(SLOTS) == status for config in bad)
+    assert all((2, 0) not in config.trials for config in bad)
 
 
 def test_no_config_is_drawn_twice_and_a_small_space_ends_early(tmp_path: Path) -> None:
@@ -201,15 +201,15 @@ def test_optuna_is_told_the_truth(tmp_path: Path) -> None:
     seen = set()
     for config in search.state.configs.values():
         trial = told[search.samplers["a/b"].numbers[config.config_id]]
-        status = config.status(3)
+        status = config.status(SLOTS)
         seen.add(status)
         assert trial.params["train.lr"] == config.params["train.lr"]
         if status == "finished":
             assert trial.state == states.COMPLETE
-            assert trial.value == pytest.approx(config.mean(3, "maximize"))
+            assert trial.value == pytest.approx(config.mean(SLOTS, "maximize"))
         elif status == "stopped":
             assert trial.state == states.PRUNED
-            assert trial.intermediate_values == config.trials[0].values
+            assert trial.intermediate_values == config.trials[0, 0].values
         elif status == "diverged":
             assert trial.state == states.PRUNED
             assert trial.intermediate_values == {}

@@ -22,7 +22,9 @@ class TrialActor(Trainable):
             node = ray.get_runtime_context().get_node_id()[:6]
             self.node = f"{socket.gethostname()}/{node}/{os.getpid()}"
         job = config["job"]
-        place = directory(self.inputs.run_directory, job["config_id"], job["fold"])
+        place = directory(
+            self.inputs.run_directory, job["config_id"], job["fold"], job["replicate"]
+        )
         self.reports = run_trial(job["config"], job["fold"], self.inputs, place, job["replicate"])
 
     def step(self) -> dict[str, Any]:
