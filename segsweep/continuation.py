@@ -17,7 +17,7 @@ from segsweep.state import UNDECIDED, SearchState
 
 # what old results hang on: a change of one of these makes a sweep another sweep
 FIXED = ("dataset", "folds.k", "folds.stratify_by", "folds.group_by", "metric", "seed", "train")
-FIXED_SEARCH = ("method", "parameters")
+FIXED_SEARCH = ("method", "sampler", "parameters", "replicates")
 
 
 def earlier(place: Path) -> Run | None:

@@ -74,6 +74,8 @@ method: grid
         ("storage_path: s3://bucket/x", "storage_path", "not available yet"),
         ("configs_per_cell: 4", "configs_per_cell", "needs parameters"),
         ("calibration: {}", "calibration", "not available yet"),
+        ("race: {rule: predictive, p: 1.5}", "race.p", "less than 1"),
+        ("replicates: 0", "replicates", "greater than or equal to 1"),
         ("early_stopping: {type: hyperband}", "early_stopping.type", "not valid"),
     ],
 )
@@ -116,6 +118,12 @@ def test_log_uniform_points_to_its_replacement() -> None:
 )
 def test_a_grid_needs_values_and_no_budget(line: str) -> None:
     assert mistakes(MINIMAL + f"method: grid\n{line}\n")
+
+
+def test_a_sampler_goes_with_bayes_alone() -> None:
+    (problem,) = mistakes(MINIMAL + "method: random\nsampler: gp\n")
+    assert problem.key == "sampler"
+    assert "method: bayes" in problem.what
 
 
 def test_set_overrides_nested_and_dotted_keys(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def launch(
 def compare(run: Run, as_json: Json = False) -> None:
     """Rank the cells of a sweep by their best configs."""
     from segsweep import rundir
-    from segsweep.compare import rank
+    from segsweep.compare import race_summary, races, rank
 
     found = rundir.load(rundir.find(run))
     rows = rank(found.spec, found.events)
@@ -165,7 +165,10 @@ def compare(run: Run, as_json: Json = False) -> None:
             "goal": found.spec.metric.goal,
             "folds": found.spec.folds.count,
             "cells": [row.as_dict() for row in rows],
+            "races": races(found.events),
         }
         typer.echo(json.dumps(payload, indent=2))
     else:
         show.ranking(Console(), found.spec, rows)
+        if (line := race_summary(races(found.events))) is not None:
+            Console().print(f"\n{line}", highlight=False)

@@ -102,6 +102,30 @@ def _values(config: ConfigState, spec: SweepSpec) -> list[float]:
     return [fmean(values) for values in by_fold.values()]
 
 
+def races(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Every look of the race: gap to the incumbent, its probability, noise, verdict."""
+    hidden = ("event", "time")
+    return [
+        {key: value for key, value in event.items() if key not in hidden}
+        for event in events
+        if event["event"] == "race"
+    ]
+
+
+def race_summary(looks: list[dict[str, Any]]) -> str | None:
+    """One line about what the race did and how noisy it found the sweep."""
+    if not looks:
+        return None
+    dropped = {look["config_id"] for look in looks if not look["keep"]}
+    text = f"race: {len(looks)} looks, {len(dropped)} configs dropped"
+    known = [look for look in looks if look["sigma"] is not None]
+    if known:
+        last = known[-1]
+        text += f"; noise between seeds and folds {last['sigma']:.4f}"
+        text += f" ({last['dof']} degrees of freedom)"
+    return text
+
+
 def table(spec: SweepSpec, rows: list[Ranked], limit: int | None = None) -> Table:
     """The ranking as a rich table."""
     score = spec.metric.name.split("/")[-1]

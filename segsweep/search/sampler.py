@@ -6,11 +6,12 @@ the cell and the number of the config alone, and on what has been told before.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,19 +42,26 @@ class CellSampler:
 
     Args:
         cell: what is searched.
-        method: ``bayes`` (TPE), ``random`` or ``grid``.
+        method: ``bayes``, ``random`` or ``grid``.
         seed: of the sweep.
         goal: ``maximize`` or ``minimize``.
         storage: Optuna's storage for the study; None keeps it in memory.
+        sampler: what ``bayes`` proposes with: ``tpe``, ``gp``, ``cmaes`` or ``random``.
     """
 
     def __init__(
-        self, cell: Cell, method: str, seed: int, goal: Goal, storage: Any | None = None
+        self,
+        cell: Cell,
+        method: str,
+        seed: int,
+        goal: Goal,
+        storage: Any | None = None,
+        sampler: str = "tpe",
     ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.cell, self.method = cell, method
+        self.cell, self.method, self.sampler = cell, method, sampler
         self.seed = int(digest([seed, cell.name])[:8], 16)
         self.distributions = {
             path: space.distribution(parameter) for path, parameter in cell.parameters.items()
@@ -74,17 +82,29 @@ class CellSampler:
         self.discard()
         self.study.sampler = self._sampler(self.seed + 1009 * number + self._drawn)
         self._drawn += 1
-        trial = self.study.ask(self.distributions)
+        with quiet():
+            trial = self.study.ask(self.distributions)
         self._asked = trial.number
         return dict(trial.params)
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
-        from optuna.samplers import RandomSampler, TPESampler
+        from optuna import samplers
 
-        if self.method == "random" or self._drawn > TPE_REPEATS:
-            return RandomSampler(seed=seed)
         startup = min(MAX_STARTUP, max(1, self.cell.budget // 2))
-        return TPESampler(seed=seed, n_startup_trials=startup, constant_liar=False)
+        if self.method == "random" or self._drawn > TPE_REPEATS:
+            return samplers.RandomSampler(seed=seed)
+        with quiet():
+            if self.sampler == "gp":
+                return samplers.GPSampler(
+                    seed=seed, n_startup_trials=startup, deterministic_objective=False
+                )
+            if self.sampler == "cmaes":
+                return samplers.CmaEsSampler(
+                    seed=seed, n_startup_trials=startup, warn_independent_sampling=False
+                )
+        if self.sampler == "random":
+            return samplers.RandomSampler(seed=seed)
+        return samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=False)
 
     def discard(self) -> None:
         """Forget the last draw: it had been tried before."""
@@ -158,12 +178,15 @@ def journal(path: Path | None) -> Any | None:
     for old in (path, path.with_name(path.name + ".lock")):
         if old.exists() or old.is_symlink():
             os.unlink(old)  # noqa: PTH108 - the lock is a dangling symbolic link
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=_experimental())
+    with quiet():
         return JournalStorage(JournalFileBackend(str(path)))
 
 
-def _experimental() -> type[Warning]:
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without Optuna's word that a part of it is experimental."""
     from optuna.exceptions import ExperimentalWarning
 
-    return ExperimentalWarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=ExperimentalWarning)
+        yield

@@ -61,7 +61,7 @@ class Search:
         self.state = SearchState(self.metric, ledger.events)
         storage = journal(journal_path)
         self.samplers = {
-            cell.name: CellSampler(cell, spec.method, spec.seed, self.goal, storage)
+            cell.name: CellSampler(cell, spec.method, spec.seed, self.goal, storage, spec.sampler)
             for cell in cells
         }
         for config in self.state.configs.values():

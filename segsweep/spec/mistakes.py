@@ -21,7 +21,6 @@ LOWER_IS_BETTER = frozenset({"val/loss"})
 # keys of the sweep file that are planned: refused, never ignored
 NOT_YET: dict[KeyPath, str] = {
     ("calibration",): "",
-    ("sampler",): "method: bayes is Optuna's TPE",
     ("tracking",): "W&B is the tracker",
     ("dataset", "leave_out"): "",
 }
@@ -82,6 +81,9 @@ def together(spec: SweepSpec) -> Iterator[Mistake]:
     if spec.metric.goal != wanted:
         what = f"{spec.metric.name} is to be {wanted}d"
         yield ("metric", "goal"), what, f"write goal: {wanted}"
+    if spec.method != "bayes" and spec.sampler != "tpe":
+        what = f"goes with method: bayes, not with method: {spec.method}"
+        yield ("sampler",), what, "remove it"
     if spec.method == "grid":
         yield from _grid_checks(spec)
     elif not spec.parameters and (spec.configs_per_cell or 1) > 1:

@@ -113,6 +113,7 @@ class SweepSpec(_Section):
     exclude: list[dict[str, Any]] = []
     parameters: dict[str, Parameter] = {}
     method: Literal["bayes", "random", "grid"] = "bayes"
+    sampler: Literal["tpe", "gp", "cmaes", "random"] = "tpe"
     configs_per_cell: Positive | None = None
     metric: Metric = Metric()
     train: Train = Train()

@@ -150,6 +150,22 @@ def test_a_grid_is_every_combination(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "random"])
+def test_samplers_by_name_draw_differently_and_reproducibly(tmp_path: Path, sampler: str) -> None:
+    draws: dict[str, list[float]] = {}
+    for place in (sampler, "again", "tpe"):
+        (tmp_path / place).mkdir(exist_ok=True)
+        name = "tpe" if place == "tpe" else sampler
+        spec = make_spec(sampler=name, early_stopping={"type": "none"})
+        search = make_search(tmp_path / place, spec, [make_cell(budget=10)])
+        run(search)
+        draws[place] = [c.params["train.lr"] for c in search.state.configs.values()]
+    assert draws[sampler] == draws["again"]
+    assert (draws[sampler] == draws["tpe"]) == (sampler == "tpe")
+    if sampler in ("gp", "tpe"):  # after the random ones, they come nearer to the optimum at 0.7
+        assert min(abs(x - 0.7) for x in draws[sampler][5:]) < 0.1
+
+
 @pytest.mark.parametrize("method", ["bayes", "random"])
 def test_the_same_seed_draws_the_same_configs(tmp_path: Path, method: str) -> None:
     found = []
