@@ -30,7 +30,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from segsweep.errors import Problem, RunError
 
@@ -72,6 +72,28 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
             hint = "restore the file from a backup, or remove that line and launch again"
             raise RunError(Problem(f"is damaged: {error}", f"{path}:{number}", "", hint)) from error
         yield event, end
+
+
+class Book(Protocol):
+    """What a search needs of a ledger."""
+
+    events: list[Event]
+
+    def append(self, event: str, **fields: Any) -> Event:
+        """Record one event before what it says takes effect."""
+
+
+class MemoryLedger:
+    """A ledger that nobody needs afterwards: for searches over recorded curves."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def append(self, event: str, **fields: Any) -> Event:
+        """See ``Book``."""
+        record: Event = {"event": event, **fields}
+        self.events.append(record)
+        return record
 
 
 class Ledger:

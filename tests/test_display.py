@@ -11,7 +11,7 @@ from rich.console import Console
 from segsweep.display import Display, duration
 from segsweep.launch import launch
 from tests.helpers import tiny, write_sweep
-from tests.search.simulate import make_cell, make_search, make_spec, run
+from tests.search.simulate import book, make_cell, make_search, make_spec, run
 
 
 def test_not_a_terminal_gives_plain_lines(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_the_live_picture_has_bar_running_trials_and_ranking(tmp_path: Path) -> 
     cells = [make_cell("a/b", 2), make_cell("c/b", 2)]
     search = make_search(tmp_path, spec, cells)
     display = Display(Console(width=120), spec, cells, [])
-    search.ledger.listen(display.on_event)
+    book(search).listen(display.on_event)
     run(search, limit=50)
     console = Console(width=120, file=io.StringIO(), record=True)
     console.print(display.render())
@@ -47,7 +47,7 @@ def test_what_is_stopped_counts_as_done(tmp_path: Path) -> None:
     cells = [make_cell("a/b", 12)]
     search = make_search(tmp_path, spec, cells)
     display = Display(Console(width=120), spec, cells, [])
-    search.ledger.listen(display.on_event)
+    book(search).listen(display.on_event)
     run(search)
     assert display._decided() == display._total()
 

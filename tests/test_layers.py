@@ -95,6 +95,7 @@ def test_a_library_is_imported_in_one_place(library: str, allowed: str) -> None:
         ("segsweep.search", ("torch", "ray")),
         ("segsweep.results", ("torch", "ray")),
         ("segsweep.rundir", ("torch", "ray")),
+        ("segsweep.runners.replay", ("torch", "ray", "wandb")),
         ("segsweep.cli", ("torch", "ray", "wandb", "optuna")),
         ("segsweep.trial", ("ray", "wandb")),
     ],

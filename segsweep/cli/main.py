@@ -151,6 +151,44 @@ def launch(
 
 @app.command()
 @guarded
+def replay(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run without early stopping, or a CSV file with the columns "
+            "cell, config, fold, epoch, metric.",
+            show_default=False,
+        ),
+    ],
+    orders: Annotated[int, typer.Option(min=1, help="Random orders of arrival.")] = 50,
+    minimize: Annotated[bool, typer.Option(help="In a CSV file, lower is better.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what each early-stopping rule would have saved on recorded curves, and cost."""
+    from segsweep import rundir
+    from segsweep.runners import replay as module
+
+    goal = "minimize" if minimize else "maximize"
+    if run.endswith(".csv"):
+        curves = module.read_csv(Path(run))
+    else:
+        found = rundir.load(rundir.find(run))
+        goal = found.spec.metric.goal
+        curves = module.read_run(found.path, found.metric, found.spec.folds.count)
+    console = Console(stderr=as_json)
+    rows = []
+    with console.status("replaying") as status:
+        for rule in module.rules(module.longest(curves)):
+            status.update(f"replaying {rule.name}")
+            rows.append(module.replay(curves, rule, goal=goal, orders=orders))
+    if as_json:
+        typer.echo(json.dumps({"rules": [row.as_dict() for row in rows]}, indent=2))
+    else:
+        show.replay(console, rows, orders)
+
+
+@app.command()
+@guarded
 def compare(run: Run, as_json: Json = False) -> None:
     """Rank the cells of a sweep by their best configs."""
     from segsweep import rundir

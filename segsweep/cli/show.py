@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from segsweep.check import Checked
     from segsweep.launch import Outcome
     from segsweep.plan import Plan
+    from segsweep.runners.replay import Score
 
 LISTED = 50  # problems shown in full
 
@@ -104,6 +105,29 @@ def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
     console.print(table(spec, rows))
     if any(not row.final for row in rows):
         console.print("dim rows have not finished all folds yet", style="dim")
+
+
+def replay(console: Console, rows: list[Score], orders: int) -> None:
+    """A row a rule: what it saves, and what it costs."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("rule", no_wrap=True)
+    for name in ("epochs", "regret", "90 %", "rank of the choice", "90 %"):
+        grid.add_column(name, justify="right")
+    for row in rows:
+        grid.add_row(
+            row.rule,
+            f"{100 * row.share_of_epochs:.1f} %",
+            f"{row.regret:.4f}",
+            f"{row.regret_p90:.4f}",
+            f"{row.rank:.1f}",
+            f"{row.rank_p90:.0f}",
+        )
+    console.print(grid)
+    console.print(
+        f"{orders} random orders of arrival; regret is how much worse the chosen config is than "
+        "the best; asha grace/factor stops on fold 0, the race on the others",
+        style="dim",
+    )
 
 
 def outcome(console: Console, ended: Outcome, sweep: str) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from segsweep.interrupt import Interrupt
-from segsweep.search import Search
-from segsweep.spec import SweepSpec
-from segsweep.trial import Inputs
+if TYPE_CHECKING:  # replay needs no torch
+    from segsweep.interrupt import Interrupt
+    from segsweep.search import Search
+    from segsweep.spec import SweepSpec
+    from segsweep.trial import Inputs
 
-__all__ = ["Inputs", "Runner", "Task"]
+__all__ = ["Runner", "Task"]
 
 Task = Callable[[Any, Any], Any]  # shared, item → result
 

@@ -13,7 +13,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from segsweep import space
 from segsweep.identity import digest
@@ -35,6 +35,22 @@ def budget(parameters: Mapping[str, space.Parameter], method: str, wanted: int) 
         return wanted
     combinations = math.prod(len({repr(v) for v in options or []}) for options in values)
     return combinations if method == "grid" else min(wanted, combinations)
+
+
+class Sampler(Protocol):
+    """What a search needs of whatever proposes a cell's configs."""
+
+    def draw(self, number: int) -> dict[str, Any]:
+        """Raw values for config ``number`` of the cell."""
+
+    def discard(self) -> None:
+        """Forget the last draw: it had been tried before."""
+
+    def add(self, config: ConfigState) -> None:
+        """Take a proposed config in."""
+
+    def tell(self, config: ConfigState, slots: Sequence[Slot], goal: str) -> None:
+        """Hear how a config ended."""
 
 
 class CellSampler:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.identity import trial_id
-from segsweep.ledger import Event, Ledger
+from segsweep.ledger import Book, Event
 from segsweep.search.race import Noise, Race, noise
 from segsweep.search.rungs import Asha
-from segsweep.search.sampler import CellSampler, journal
+from segsweep.search.sampler import CellSampler, Sampler, journal
 from segsweep.space import Cell, decode
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, SearchState, Slot, Status, TrialState
@@ -45,31 +45,36 @@ class Search:
         ledger: open for writing; its events are taken in.
         identify: the ``config_id`` of a trial config.
         journal_path: where Optuna's journal goes; None keeps the studies in memory.
+        samplers: what proposes each cell's configs; None is Optuna, as the sweep says.
     """
 
     def __init__(
         self,
         spec: SweepSpec,
         cells: Sequence[Cell],
-        ledger: Ledger,
+        ledger: Book,
         identify: Callable[[Mapping[str, Any]], str],
         journal_path: Path | None = None,
+        samplers: Mapping[str, Sampler] | None = None,
     ) -> None:
         self.spec, self.cells, self.ledger, self.identify = spec, cells, ledger, identify
         self.slots, self.goal = spec.slots, spec.metric.goal
         self.metric = spec.metric.name.replace("/", "_")
         self.state = SearchState(self.metric, ledger.events)
-        storage = journal(journal_path)
-        self.samplers = {
-            cell.name: CellSampler(cell, spec.method, spec.seed, self.goal, storage, spec.sampler)
-            for cell in cells
-        }
+        self.samplers = dict(samplers) if samplers else self._optuna(journal_path)
         for config in self.state.configs.values():
             if config.cell in self.samplers:
                 self.samplers[config.cell].add(config)
                 self.samplers[config.cell].tell(config, self.slots, self.goal)
         self.live: dict[str, Job] = {}
         self.exhausted: set[str] = set()
+
+    def _optuna(self, journal_path: Path | None) -> dict[str, Sampler]:
+        spec, storage = self.spec, journal(journal_path)
+        return {
+            cell.name: CellSampler(cell, spec.method, spec.seed, self.goal, storage, spec.sampler)
+            for cell in self.cells
+        }
 
     # what runners call
 

@@ -54,6 +54,12 @@ def make_search(path: Path, spec: SweepSpec, cells: list[Cell], journal: bool = 
     return Search(spec, cells, ledger, lambda config: config_id(config, "data", "folds"), place)
 
 
+def book(search: Search) -> Ledger:
+    """The search's ledger, which is a real one here."""
+    assert isinstance(search.ledger, Ledger)
+    return search.ledger
+
+
 def bowl(config: Mapping[str, Any], fold: int, epoch: int) -> float:
     """Best at lr 0.7; rises with epochs; folds differ a little."""
     height = 0.9 - (float(config["train"]["lr"]) - 0.7) ** 2

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from segsweep.search.race import Noise, Race, noise, probability
-from tests.search.simulate import bowl, make_cell, make_search, make_spec, run
+from tests.search.simulate import book, bowl, make_cell, make_search, make_spec, run
 
 FOLDS, P = 5, 0.05
 
@@ -147,7 +147,7 @@ def test_after_a_crash_the_race_goes_as_without_one(tmp_path: Path, limit: int) 
         search = make_search(tmp_path / place, spec, [make_cell(budget=8)])
         run(search, noisy, limit=stops)
         if stops is not None:
-            search.ledger.close()
+            book(search).close()
             search = make_search(tmp_path / place, spec, [make_cell(budget=8)])
             run(search, noisy)
         races = [e for e in search.ledger.events if e["event"] == "race"]

@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 import pytest
 
-from tests.search.simulate import SLOTS, bowl, make_cell, make_search, make_spec, run
+from segsweep.search.sampler import CellSampler
+from tests.search.simulate import SLOTS, book, bowl, make_cell, make_search, make_spec, run
 
 
 def test_every_cell_gets_the_same_budget_round_robin(tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_after_a_crash_every_decision_is_as_without_one(
     run(reference)
     first = make_search(parts, spec, [make_cell("a/b", 6), make_cell("c/b", 6)])
     run(first, limit=limit)
-    first.ledger.close()
+    book(first).close()
     second = make_search(parts, spec, [make_cell("a/b", 6), make_cell("c/b", 6)], journal=True)
     run(second)
     assert list(second.state.configs) == list(reference.state.configs)
@@ -211,12 +212,14 @@ def test_optuna_is_told_the_truth(tmp_path: Path) -> None:
     spec = make_spec(method="random")
     search = make_search(tmp_path, spec, [make_cell(budget=40)], journal=True)
     run(search, curve)
-    told = search.samplers["a/b"].study.get_trials()
+    sampler = search.samplers["a/b"]
+    assert isinstance(sampler, CellSampler)
+    told = sampler.study.get_trials()
     states = optuna.trial.TrialState
     assert len(told) == 40
     seen = set()
     for config in search.state.configs.values():
-        trial = told[search.samplers["a/b"].numbers[config.config_id]]
+        trial = told[sampler.numbers[config.config_id]]
         status = config.status(SLOTS)
         seen.add(status)
         assert trial.params["train.lr"] == config.params["train.lr"]

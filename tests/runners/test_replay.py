@@ -1,0 +1,127 @@
+"""Replay: the rules that a sweep would use, over curves whose truth is known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from segsweep.cli import app
+from segsweep.errors import DataError
+from segsweep.launch import launch
+from segsweep.runners.replay import Curves, Rule, build, read_csv, replay, rules, true_scores
+from tests.helpers import tiny, write_sweep
+
+NEVER = Rule("none", {"type": "none"}, {"rule": "none"})
+ASHA = Rule("asha", {"type": "asha", "grace_period": 1, "reduction_factor": 2}, {"rule": "none"})
+RACE = Rule("race", {"type": "none"}, {"rule": "predictive"})
+
+
+def recorded(configs: int = 20, folds: int = 3, epochs: int = 8, crossing: float = 0.0) -> Curves:
+    rng = np.random.default_rng(0)
+    rows = []
+    for cell in ("a", "b"):
+        for number in range(configs):
+            top = rng.uniform(0.5, 0.9)
+            for fold in range(folds):
+                for epoch in range(1, epochs + 1):
+                    late = crossing * (1 - top) if epoch <= 2 else 0.0  # the worst lead at first
+                    value = top * (1 - 0.5**epoch) + late + 0.01 * fold
+                    rows.append((cell, f"{cell}{number}", fold, epoch, value))
+    return build(rows, "made")
+
+
+def test_the_exhaustive_rule_uses_everything_and_errs_never() -> None:
+    score = replay(recorded(), NEVER, goal="maximize", orders=5)
+    assert (score.share_of_epochs, score.regret, score.rank, score.rank_p90) == (1.0, 0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("rule", [ASHA, RACE], ids=["asha", "race"])
+def test_a_rule_saves_epochs_on_curves_that_do_not_cross(rule: Rule) -> None:
+    score = replay(recorded(), rule, goal="maximize", orders=10)
+    assert score.share_of_epochs < 0.75
+    assert score.regret == pytest.approx(0.0, abs=1e-9)
+
+
+def test_crossing_curves_cost_regret() -> None:
+    score = replay(recorded(crossing=3.0), ASHA, goal="maximize", orders=10)
+    assert score.regret > 0.01
+    assert score.rank > 1
+
+
+def test_where_lower_is_better() -> None:
+    curves = recorded()
+    mirrored = {
+        cell: {c: {f: [-v for v in curve] for f, curve in by.items()} for c, by in configs.items()}
+        for cell, configs in curves.items()
+    }
+    a = replay(curves, ASHA, goal="maximize", orders=5)
+    b = replay(mirrored, ASHA, goal="minimize", orders=5)
+    assert a.as_dict() == pytest.approx(b.as_dict())
+
+
+def test_the_truth_is_the_mean_over_folds_of_the_best_epoch() -> None:
+    curves: Curves = {"a": {"x": {0: [0.1, 0.5, 0.3], 1: [0.2, 0.1, 0.7]}}}
+    assert true_scores(curves, "maximize") == {"x": pytest.approx(0.6)}
+
+
+def write(
+    path: Path, rows: list[tuple[object, ...]], header: str = "cell,config,fold,epoch,metric"
+) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+    return path
+
+
+def test_a_csv_file_is_read(tmp_path: Path) -> None:
+    rows: list[tuple[object, ...]] = [("a", "x", f, e, 0.1 * e) for f in (0, 1) for e in (2, 1, 3)]
+    assert read_csv(write(tmp_path / "c.csv", rows)) == {
+        "a": {"x": {fold: pytest.approx([0.1, 0.2, 0.3]) for fold in (0, 1)}}
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "words"),
+    [
+        ([("a", "x", 0, 1, "high")], "cell,config,fold,epoch,metric", "c.csv:2"),
+        ([("a", "x", 0, 1)], "cell,config,fold,epoch", "no column metric"),
+        ([], "cell,config,fold,epoch,metric", "no finished curve"),
+        ([("a", "x", 0, 2, 0.5)], "cell,config,fold,epoch,metric", "epochs are not"),
+        (
+            [("a", "x", 0, 1, 0.5), ("a", "y", 1, 1, 0.5), ("a", "x", 1, 1, 0.5)],
+            "cell,config,fold,epoch,metric",
+            "y of a has no fold",
+        ),
+    ],
+)
+def test_a_csv_file_that_cannot_be_used_says_why(
+    tmp_path: Path, rows: list[tuple[object, ...]], header: str, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        read_csv(write(tmp_path / "c.csv", rows, header))
+
+
+def test_the_command_replays_a_run_and_refuses_one_that_was_cut_short(tmp_path: Path) -> None:
+    changes = {"configs_per_cell": 4, "factors__loss": ["bce"], "train__epochs": 4}
+    path = write_sweep(tmp_path, tiny(**changes))
+    launch(path, runner="inline")
+    done = CliRunner().invoke(app, ["replay", str(path), "--orders", "3", "--json"])
+    assert done.exit_code == 0, done.output
+    found = {row["rule"]: row for row in json.loads(done.stdout)["rules"]}
+    assert set(found) == {rule.name for rule in rules(4)}
+    assert found["none"]["share_of_epochs"] == 1.0
+    assert found["none"]["regret"] == 0.0
+    assert found["asha 1/2"]["share_of_epochs"] < 1.0
+    shown = CliRunner().invoke(app, ["replay", str(path), "--orders", "2"])
+    assert "asha 1/2 + race" in shown.output
+
+    stopping = {"early_stopping": {"grace_period": 1, "reduction_factor": 2}}
+    path = write_sweep(tmp_path, tiny(name="cut", **changes, **stopping))
+    launch(path, runner="inline")
+    refused = CliRunner().invoke(app, ["replay", str(path)])
+    assert refused.exit_code == 2
+    assert "cut short by a rule" in refused.output
