@@ -38,7 +38,7 @@ def build(spec: SweepSpec, source_options: Mapping[str, Any], found: Found) -> l
         found: is told each mistake; cells that have one are left out.
     """
     base = _base(spec, source_options, found)
-    levels = {name: _shortened(_levels(spec, base, name, found)) for name in spec.factors}
+    levels = {name: _levels(spec, base, name, found) for name in spec.factors}
     for name in ("model", "loss"):
         if name not in spec.factors:
             found("factors", Problem(f"{name} is missing", hint=f"add {name}: with one level"))
@@ -98,20 +98,11 @@ def _levels(
             for problem in error.problems:
                 found(where, problem)
             continue
-        if any(label == other for other, _ in result):
+        if any(label == other or value == same for other, same in result):
             found(where, Problem(f"the level {label} stands twice", hint="remove one"))
             continue
         result.append((label, value))
     return result
-
-
-def _shortened(levels: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Labels without their options, ``unet_strided(width=32)``, where the name alone tells."""
-    names = [label.partition("(")[0] for label, _ in levels]
-    return [
-        (name if names.count(name) == 1 and "+" not in label else label, value)
-        for name, (label, value) in zip(names, levels, strict=True)
-    ]
 
 
 def _level(base: Mapping[str, Any], name: str, level: Any) -> tuple[str, Any]:
@@ -128,6 +119,8 @@ def _level(base: Mapping[str, Any], name: str, level: Any) -> tuple[str, Any]:
     except KeyError:
         valid = ["model", "loss", *space.leaves({"train": base["train"]}), "seed"]
         raise UserError(Problem(f"unknown factor {name!r}", hint=suggest(name, valid))) from None
+    if isinstance(space.get_path(base, name), Mapping):
+        raise UserError(Problem(f"{name} is a section", hint=f"name one key of it: {name}.…"))
     trial = space.with_paths(base, {name: level})
     problems = _value_problems(trial, name)
     if problems:
@@ -151,11 +144,11 @@ def _excluded(
             wanted[name] = set()
             for value in given if isinstance(given, list) else [given]:
                 label = _label(name, value)
-                label = label if label in labels else label.partition("(")[0]
-                if label not in labels:
+                bare = [one for one in labels if one.partition("(")[0] == value]
+                if label not in labels and len(bare) != 1:
                     what = f"{label!r} is no level of {name}"
                     found(where, Problem(what, hint=suggest(label, labels)))
-                wanted[name].add(label)
+                wanted[name].add(label if label in labels or not bare else bare[0])
         if wanted:
             rules.append(wanted)
     return rules
@@ -193,6 +186,8 @@ def _check_parameters(spec: SweepSpec, cells: list[Cell], found: Found) -> None:
         if path.split(".")[0] in WHOLE_SWEEP:
             found(where, Problem("belongs to the whole sweep and cannot be searched"))
             continue
+        if path in ("model.name", "model.encoder_weights"):
+            found(where, Problem("cannot be searched", hint="make it levels of factors.model"))
         if path in spec.factors:
             found(where, Problem("is a factor already", hint="keep it in one place"))
         own = [cell for cell in cells if path in cell.parameters]
@@ -219,7 +214,12 @@ def _check_parameters(spec: SweepSpec, cells: list[Cell], found: Found) -> None:
 def _value_problems(config: Mapping[str, Any], path: str) -> list[Problem]:
     """What is wrong with a trial config after the value at ``path`` was put in."""
     section = path.split(".")[0]
+    value = space.get_path(config, path)
     problems: list[Problem] = []
+    if path == "train.precision" and value == "auto":
+        problems.append(Problem("auto cannot be compared", hint="name fp32, bf16 or fp16"))
+    if path == "seed" and not (type(value) is int and 0 <= value < 2**32):
+        problems.append(Problem(f"{value!r} is not a whole number from 0"))
     try:
         if section == "model":
             models.resolve(config["model"])
@@ -231,7 +231,6 @@ def _value_problems(config: Mapping[str, Any], path: str) -> list[Problem]:
     except UserError as error:
         problems += error.problems
     except ValidationError as error:
-        value = space.get_path(config, path)
         for item in error.errors():
             what = item["msg"].replace("Input should be", "should be")
             problems.append(Problem(f"{value!r} is not valid: {what}"))
@@ -256,3 +255,30 @@ def meaning_problems(spec: SweepSpec, cells: list[Cell], classes: int, found: Fo
             size = spec.dataset.image_size
             for problem in models.problems(cell.config["model"], classes=classes, image_size=size):
                 found(f"factors.model ({model})", problem)
+    if cells:
+        _searched_problems(spec, cells, classes, found)
+
+
+def _searched_problems(spec: SweepSpec, cells: list[Cell], classes: int, found: Found) -> None:
+    """As above for the ends, or all values, of searched model and loss parameters."""
+    told: set[tuple[str, str]] = set()
+    for cell in cells:
+        for path, parameter in cell.parameters.items():
+            section = path.split(".")[0]
+            if section not in ("model", "loss") or space.mistakes(parameter):
+                continue
+            for value in space.probes(parameter):
+                config = cell.fill({path: value})
+                if _value_problems(config, path):
+                    continue
+                problems = (
+                    losses.fit_problems(config["loss"], classes=classes)
+                    if section == "loss"
+                    else models.problems(
+                        config["model"], classes=classes, image_size=spec.dataset.image_size
+                    )
+                )
+                for problem in problems:
+                    if (path, problem.what) not in told:
+                        told.add((path, problem.what))
+                        found(f"parameters.{path}", replace(problem, key=""))

@@ -12,6 +12,7 @@ from segsweep import checkpoint, losses, models
 from segsweep.data.cache import ImageSet
 from segsweep.data.loader import Loader
 from segsweep.engine import evaluate, prepare_model, prepare_process
+from segsweep.errors import TrialError
 from segsweep.metrics import scores
 from segsweep.progress import BEST
 from segsweep.trial import directory
@@ -38,13 +39,14 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
 
     Returns:
         ``trial_id`` and ``holdout_<score>`` of every score; counts lie beside the checkpoint.
-
-    Raises:
-        TrialError: the checkpoint is damaged.
+        Where the checkpoint cannot be used, ``trial_id`` and ``error``.
     """
     trial_id, config_id, fold, replicate = item
     place = directory(shared.run_directory, config_id, fold, replicate)
-    tensors, facts = checkpoint.load(place / BEST)
+    try:
+        tensors, facts = checkpoint.load(place / BEST)
+    except TrialError as error:
+        return {"trial_id": trial_id, "error": str(error)}
     config, data = facts["config"], shared.holdout
     prepare_process(0, shared.cpus)
     device = torch.device("cuda" if shared.gpu else "cpu")

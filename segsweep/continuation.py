@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segsweep import rundir
+from segsweep import results, rundir
 from segsweep import spec as spec_module
 from segsweep.check import Checked
 from segsweep.errors import Problem, RunError
-from segsweep.ledger import Event
+from segsweep.ledger import LEDGER, Event
 from segsweep.rundir import Run
 from segsweep.spec import SweepSpec
 from segsweep.state import UNDECIDED, SearchState
@@ -22,9 +22,11 @@ FIXED_SEARCH = ("method", "sampler", "parameters", "replicates")
 
 def earlier(place: Path) -> Run | None:
     """What earlier launches left in the same directory."""
-    if not (place / rundir.RESOLVED).exists():
+    if not (place / LEDGER).exists():
         return None
-    return rundir.load(place)
+    run = rundir.load(place)
+    begun = any(event["event"] == "config" for event in run.events)
+    return run if begun else None
 
 
 def filled(spec: SweepSpec, facts: Mapping[str, Any], before: Run | None) -> SweepSpec:
@@ -57,6 +59,10 @@ def refuse_other_sweep(before: Run, checked: Checked) -> None:
         if was != now:
             what = f"has changed since the run began ({_difference(was, now)})"
             problems.append(Problem(what, str(place), key, hint))
+    if list(old["factors"]) != list(new["factors"]):
+        change = _difference(", ".join(old["factors"]), ", ".join(new["factors"]))
+        what = f"the factors themselves have changed since the run began ({change})"
+        problems.append(Problem(what, str(place), "factors", hint))
     split = next((e for e in before.events if e["event"] == "split"), None)
     if split is not None and not problems:
         if split["fingerprint"] != checked.prepared.fingerprint:
@@ -91,6 +97,8 @@ def complete(spec: SweepSpec, checked: Checked, events: list[Event]) -> bool:
     """
     state = SearchState(spec.metric.name.replace("/", "_"), events)
     slots = checked.spec.slots
+    if slots != spec.slots:
+        return False
     for cell in checked.cells:
         configs = state.of_cell(cell.name)
         if len(configs) < cell.budget or cell.name not in state.champions:
@@ -98,16 +106,28 @@ def complete(spec: SweepSpec, checked: Checked, events: list[Event]) -> bool:
         if any(config.status(slots) == "incomplete" for config in configs):
             return False
         champion = state.configs[state.champions[cell.name]]
-        scored = {trial.trial_id for trial in champion.trials.values()} <= state.holdout
+        wanted = {t.trial_id for slot, t in champion.trials.items() if slot in slots}
+        scored = wanted <= state.holdout.keys()
         if checked.holdout is not None and not scored:
             return False
     return True
 
 
-def undecided(state: SearchState) -> dict[str, str]:
-    """Trials without a verdict and why; stopped and diverged ones have theirs."""
+def bring_up_to_date(run: Run) -> None:
+    """Write the Parquet files where they are missing or older than the ledger."""
+    written = run.path / "results" / "trials.parquet"
+    ledger = run.path / LEDGER
+    if not written.exists() or written.stat().st_mtime < ledger.stat().st_mtime:
+        results.write(run.path, run.events, run.metric, run.spec.metric.goal)
+
+
+def undecided(state: SearchState, checked: Checked) -> dict[str, str]:
+    """Trials of this sweep without a verdict and why; stopped and diverged ones have theirs."""
+    cells, slots = {cell.name for cell in checked.cells}, checked.spec.slots
     return {
         trial.trial_id: trial.error or trial.status
         for trial in state.trials.values()
         if trial.status in UNDECIDED
+        and state.configs[trial.config_id].cell in cells
+        and (trial.fold, trial.replicate) in slots
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -11,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from segsweep.compare import rank, table
-from segsweep.identity import short_params
+from segsweep.compare import rank_state, table
+from segsweep.identity import short_cells, short_params
 from segsweep.ledger import Event
 from segsweep.space import Cell
 from segsweep.spec import SweepSpec
@@ -43,12 +44,13 @@ class Display:
         self, console: Console, spec: SweepSpec, cells: Sequence[Cell], events: Sequence[Event]
     ) -> None:
         self.console, self.spec, self.cells = console, spec, cells
-        self.events = list(events)
         self.state = SearchState(spec.metric.name.replace("/", "_"), events)
         self.score = spec.metric.name.split("/")[-1]
         self.began = time.monotonic()
         self.at_start = self._decided()
         self.live: Live | None = None
+        self._lock = threading.Lock()  # the picture is drawn in a thread of its own
+        self.labels = short_cells({cell.name: cell.levels for cell in cells})
 
     def start(self) -> None:
         """Begin to show."""
@@ -65,8 +67,8 @@ class Display:
 
     def on_event(self, event: Event) -> None:
         """Take one ledger event in."""
-        self.state.apply(event)
-        self.events.append(event)
+        with self._lock:
+            self.state.apply(event)
         if self.live is None and not self.console.is_terminal:
             line = self._line(event)
             if line is not None:
@@ -79,7 +81,7 @@ class Display:
             return f"revived: the best config of {event['cell']}, which has no finished one"
         if event["event"] == "race" and not event["keep"]:
             config = self.state.configs[event["config_id"]]
-            name = f"{config.cell} {short_params(config.params)}".strip()
+            name = f"{self._cell(config)} {short_params(config.params)}".strip()
             return f"{name}: out of the race after {event['looks']} folds, gap {event['gap']:.4f}"
         if event["event"] == "lost":
             return f"{self._trial(event['trial_id'])}: {event['error']}; tried again"
@@ -97,16 +99,23 @@ class Display:
         name = self._trial(trial.trial_id)
         return f"[{share:3.0f} %] {name}: {ended}{value} after {len(trial.values)} epochs{error}"
 
+    def _cell(self, config: ConfigState) -> str:
+        return self.labels.get(config.cell, config.cell)
+
     def _trial(self, name: str) -> str:
         trial = self.state.trials[name]
         config = self.state.configs[trial.config_id]
-        parts = [config.cell, short_params(config.params), f"fold {trial.fold}"]
+        parts = [self._cell(config), short_params(config.params), f"fold {trial.fold}"]
         return " ".join(part for part in parts if part)
 
     # the live picture
 
     def render(self) -> RenderableType:
         """The whole picture: bar, running trials, ranking so far."""
+        with self._lock:
+            return self._picture()
+
+    def _picture(self) -> RenderableType:
         done, total = self._decided(), self._total()
         finished = sum(t.status == "finished" for t in self.state.trials.values())
         running = self._running()
@@ -124,7 +133,7 @@ class Display:
             Text(f"{100 * done / max(total, 1):.0f} %", style="bold"),
         )
         parts: list[RenderableType] = [bar, Text(facts, style="dim"), Text(), running]
-        rows = rank(self.spec, self.events)
+        rows = rank_state(self.spec, self.state)
         if rows:
             parts += [Text(), Text("ranking so far", style="dim")]
             parts += [table(self.spec, rows, RANKED)]
@@ -141,7 +150,12 @@ class Display:
             value = f"{self.score} {last:.4f}" if last is not None else ""
             state = f"epoch {len(trial.values)}/{epochs}" if trial.values else "starting"
             grid.add_row(
-                "▸", config.cell, short_params(config.params), f"fold {trial.fold}", state, value
+                "▸",
+                self._cell(config),
+                short_params(config.params),
+                f"fold {trial.fold}",
+                state,
+                value,
             )
         return grid
 

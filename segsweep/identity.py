@@ -76,6 +76,31 @@ def short_params(params: Mapping[str, Any]) -> str:
     )
 
 
+def short_cells(levels: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Cells without the options of a level where its name alone tells it from the others.
+
+    Args:
+        levels: of each cell, the label of each factor's level, ``unet_strided(width=32)``.
+
+    Returns:
+        cell → a label for people, ``unet_strided/bce``.
+    """
+    labels: dict[str, set[str]] = {}
+    for own in levels.values():
+        for factor, label in own.items():
+            labels.setdefault(factor, set()).add(label)
+
+    def short(factor: str, label: str) -> str:
+        name = label.partition("(")[0]
+        rivals = [other for other in labels[factor] if other.partition("(")[0] == name]
+        return label if "+" in label or len(rivals) > 1 else name
+
+    return {
+        cell: "/".join(short(factor, label) for factor, label in own.items()) or cell
+        for cell, own in levels.items()
+    }
+
+
 def short_names(paths: Sequence[str]) -> list[str]:
     """The shortest tails of dotted paths that are all different."""
     parts = [path.split(".") for path in paths]

@@ -17,7 +17,14 @@ from segsweep import spec as spec_module
 from segsweep.check import Checked, check
 from segsweep.closing import score_holdout
 from segsweep.compare import Ranked, rank
-from segsweep.continuation import complete, earlier, filled, refuse_other_sweep, undecided
+from segsweep.continuation import (
+    bring_up_to_date,
+    complete,
+    earlier,
+    filled,
+    refuse_other_sweep,
+    undecided,
+)
 from segsweep.display import Display
 from segsweep.errors import (
     EXIT_INTERRUPTED,
@@ -90,7 +97,8 @@ def launch(
     if before is not None:
         refuse_other_sweep(before, checked)
         if not retry_failed and complete(before.spec, checked, before.events):
-            left = undecided(SearchState(before.metric, before.events))
+            left = undecided(SearchState(before.metric, before.events), checked)
+            bring_up_to_date(before)
             code = EXIT_UNDECIDED if left else EXIT_OK
             ranking = rank(before.spec, before.events)
             return Outcome(code, place, before.spec, ranking, left, [], 0, [])
@@ -123,6 +131,7 @@ class _Launch:
         self.spec = self.checked.spec
         self.encoders = encoders
         self.started: dict[str, Event] = {}
+        self.unscored: dict[str, str] = {}
         self.metric = self.spec.metric.name.replace("/", "_")
 
     def run(self, retry_failed: bool) -> Outcome:
@@ -146,13 +155,13 @@ class _Launch:
                 try:
                     self.runner.run(search, self._inputs(), interrupt)
                     search.conclude()
-                    self._close(ledger, search.state)
+                    self._close(ledger, search.state, interrupt)
                 except KeyboardInterrupt:
                     interrupted = True
                 finally:
                     display.stop()
             results.write(self.place, ledger.events, self.metric, self.spec.metric.goal)
-            left = undecided(search.state)
+            left = {**undecided(search.state, self.checked), **self.unscored}
             champions = search.state.champions
             ledger.append("close", status="interrupted" if interrupted else "done")
         finally:
@@ -209,21 +218,26 @@ class _Launch:
             gpu=self.facts["gpu"],
         )
 
-    def _close(self, ledger: Ledger, state: SearchState) -> None:
+    def _close(self, ledger: Ledger, state: SearchState, interrupt: Interrupt) -> None:
         """Score on the holdout what was not scored yet."""
         if self.checked.holdout is None:
             return
+        names = {cell.name for cell in self.checked.cells}
         items = [
-            (trial.trial_id, trial.config_id, trial.fold, trial.replicate)
-            for config_id in state.champions.values()
-            for trial in state.configs[config_id].trials.values()
-            if trial.trial_id not in state.holdout
+            (trial.trial_id, trial.config_id, *slot)
+            for cell, config_id in state.champions.items()
+            for slot, trial in state.configs[config_id].trials.items()
+            if cell in names and slot in self.spec.slots and trial.trial_id not in state.holdout
         ]
         shared = closing.Shared(
             self.checked.holdout, str(self.place), self.spec.resources.cpu, self.facts["gpu"]
         )
         for found in self.runner.map(score_holdout, shared, items, self.spec):
-            state.apply(ledger.append("holdout", **found))
+            if "error" in found:
+                self.unscored[found["trial_id"]] = found["error"]
+            else:
+                state.apply(ledger.append("holdout", **found))
+            interrupt.check()
 
     def _forget_last(self, event: Event) -> None:
         """A finished trial goes on no more: its last checkpoint makes room."""
@@ -260,7 +274,11 @@ def _fetch_encoders(checked: Checked) -> dict[str, dict[str, Any]]:
 
 
 def _retry_failed(ledger: Ledger, metric: str) -> None:
-    """Trials that failed or ran out of memory are open again."""
-    for trial in SearchState(metric, ledger.events).trials.values():
-        if trial.status in ("failed", "out_of_memory"):
-            ledger.append("retry", trial_id=trial.trial_id)
+    """Trials that failed, and those that were stopped with them, are open again."""
+    state = SearchState(metric, ledger.events)
+    for config in state.configs.values():
+        failed = [t for t in config.trials.values() if t.status in ("failed", "out_of_memory")]
+        if failed:
+            with_them = [t for t in config.trials.values() if t.stopped_by == "config"]
+            for trial in failed + with_them:
+                ledger.append("retry", trial_id=trial.trial_id)

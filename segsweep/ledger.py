@@ -25,6 +25,7 @@ close      status (how the launch ended), undecided
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -64,6 +65,8 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
             continue
         try:
             event = json.loads(line)
+            if not isinstance(event, dict) or "event" not in event:
+                raise ValueError("this is no event")
             if end > len(raw):  # no newline: the write was cut short
                 return
         except ValueError as error:
@@ -113,7 +116,7 @@ class Ledger:
         for event, end in _scan(path):
             self.events.append(event)
             whole = end
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
         self._file.truncate(whole)
         self._listeners: list[Listener] = []
 
@@ -132,8 +135,8 @@ class Ledger:
         line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
         start = self._file.tell()
         try:
-            self._file.write(line)
-            self._file.flush()
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, "the line was not written in full")
             os.fsync(self._file.fileno())
         except OSError:
             self._file.truncate(start)

@@ -66,16 +66,23 @@ def find(run: str, storage_path: str = "runs") -> Path:
 
 
 def load(path: Path) -> Run:
-    """Read a run directory.
+    """Read a run directory; its settings are those of the last launch in the ledger.
 
     Raises:
-        RunError: it has no readable settings or ledger.
+        RunError: the ledger cannot be read, or holds no launch.
     """
     try:
-        settings = spec.load(path / RESOLVED)
-    except UserError as error:
-        raise RunError(error.problems) from error
-    return Run(path, settings, ledger.read(path / ledger.LEDGER))
+        events = ledger.read(path / ledger.LEDGER)
+    except OSError as error:
+        raise RunError(Problem(f"cannot be read: {error}", str(path / ledger.LEDGER))) from error
+    last = next((event for event in reversed(events) if event["event"] == "launch"), None)
+    if last is None:
+        raise RunError(Problem("holds no launch", str(path / ledger.LEDGER)))
+    try:
+        return Run(path, SweepSpec.model_validate(last["spec"]), events)
+    except (KeyError, ValueError) as error:
+        what = f"the settings of the last launch cannot be read: {error}"
+        raise RunError(Problem(what, str(path / ledger.LEDGER))) from error
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -34,13 +34,15 @@ DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "log_normal": (("mu", "sigma"), ()),
     "q_log_normal": (("mu", "sigma"), ("q",)),
 }
+MIN_Q = 1e-12
+MAX_EXPONENT = 600.0
 EDGE = 1e-4  # quantiles of a normal distribution are searched in [EDGE, 1 - EDGE]
 
 
 class Parameter(BaseModel):
     """One searched parameter; the distribution follows from the keys where it is not named."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     distribution: str | None = None
     value: Value = None
@@ -113,10 +115,21 @@ def _range_mistakes(parameter: Parameter, kind: str) -> list[Mistake]:
                     found.append((key, what, "use a positive bound, or distribution: uniform"))
     if parameter.values is not None and not parameter.values:
         found.append(("values", "the list is empty", "name at least one value"))
+    if parameter.values is not None:
+        kinds = [repr(value) for value in parameter.values]
+        twice = list(dict.fromkeys(kind for kind in kinds if kinds.count(kind) > 1))
+        if twice:
+            found.append(("values", f"{', '.join(twice)} stands twice", "name each value once"))
     if parameter.sigma is not None and parameter.sigma <= 0:
         found.append(("sigma", f"sigma {parameter.sigma} is not above 0", ""))
     if parameter.q is not None and parameter.q <= 0:
         found.append(("q", f"q {parameter.q} is not above 0", ""))
+    elif parameter.q is not None and parameter.q < MIN_Q:
+        found.append(("q", f"q {parameter.q} is below {MIN_Q}", "use an unrounded distribution"))
+    furthest = abs(parameter.mu or 0) + 4 * (parameter.sigma or 0)
+    if kind in ("log_normal", "q_log_normal") and furthest > MAX_EXPONENT:
+        what = "mu and sigma are of the logarithm, and lead beyond what a number can hold"
+        found.append(("mu", what, "mu: 0 is a median of 1"))
     return found
 
 

@@ -11,6 +11,7 @@ from segsweep.ledger import Event
 
 Status = Literal["finished", "stopped", "diverged", "failed", "out_of_memory", "incomplete"]
 Slot = tuple[int, int]  # fold, replicate
+CAUSES: tuple[Status, ...] = ("failed", "out_of_memory", "diverged", "stopped")  # worst first
 UNDECIDED: frozenset[Status] = frozenset({"failed", "out_of_memory", "incomplete"})
 
 
@@ -76,11 +77,10 @@ class ConfigState:
 
     def status(self, slots: Sequence[Slot]) -> Status:
         """Finished with all of ``slots``; else the status of the trial or race that ended it."""
-        ended = [
-            t.status for t in self.trials.values() if t.status not in ("finished", "incomplete")
-        ]
-        if ended:
-            return ended[0]
+        ended = {trial.status for slot, trial in self.trials.items() if slot in slots}
+        for cause in CAUSES:
+            if cause in ended:
+                return cause
         done = sum(t.status == "finished" for slot, t in self.trials.items() if slot in slots)
         if done == len(slots):
             return "finished"
@@ -107,7 +107,7 @@ class SearchState:
         self.configs: dict[str, ConfigState] = {}
         self.trials: dict[str, TrialState] = {}
         self.champions: dict[str, str] = {}
-        self.holdout: set[str] = set()
+        self.holdout: dict[str, Event] = {}
         for event in events:
             self.apply(event)
 
@@ -176,4 +176,4 @@ class SearchState:
         self.champions[event["cell"]] = event["config_id"]
 
     def _on_holdout(self, event: Event) -> None:
-        self.holdout.add(event["trial_id"])
+        self.holdout[event["trial_id"]] = event

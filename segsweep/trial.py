@@ -77,6 +77,8 @@ def run_trial(
     except (torch.OutOfMemoryError, MemoryError) as error:
         yield {"status": "out_of_memory", "error": _first_line(error)}
     except Exception as error:  # one trial must not end the sweep
+        if "CUDA error" in str(error):
+            raise  # the process is broken for every later trial: let it die and be replaced
         yield {"status": "failed", "error": _first_line(error)}
 
 

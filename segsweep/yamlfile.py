@@ -142,7 +142,11 @@ class _Walk:
         if str(node.tag) not in PLAIN_TAGS:
             self.problem(path, f"the tag {node.tag} is not allowed", "write a plain value")
             return None
-        value = self.constructor.construct_object(node)
+        try:
+            value = self.constructor.construct_object(node)
+        except (ValueError, KeyError, OverflowError) as error:
+            self.problem(path, f"cannot be read as a value: {error}", "write a plain value")
+            return None
         return self.interpolate(value, path) if isinstance(value, str) else value
 
     def mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:

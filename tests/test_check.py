@@ -57,6 +57,23 @@ def searched(path: str, **parameter: Any) -> dict[str, Any]:
         (searched("model.width", values=[2, "x"]), "parameters.model.width", "width", ""),
         (searched("dataset.holdout", value=0.1), "parameters.dataset.holdout", "whole sweep", ""),
         ({"exclude": [{"model": "segnet"}]}, "exclude[0].model", "no level", "unet_vanilla"),
+        (
+            {"exclude": [{"model": {"name": "unet_vanilla", "width": 64}}]},
+            "exclude[0].model",
+            "no level",
+            "unet_vanilla",
+        ),
+        ({"factors__loss": ["bce+dice", "dice+bce"]}, "factors.loss[1]", "stands twice", ""),
+        ({"factors__train": [{"epochs": 3}]}, "factors.train[0]", "is a section", ""),
+        ({"factors__seed": ["a"]}, "factors.seed[0]", "whole number", ""),
+        ({"factors__train.precision": ["auto"]}, "factors.train.precision[0]", "compared", "fp32"),
+        (
+            searched("model.encoder_weights", values=["none"])
+            | {"factors": {"model": ["unet/resnet18"], "loss": ["bce"]}},
+            "parameters.model.encoder_weights",
+            "cannot be searched",
+            "levels",
+        ),
         ({"exclude": [{"modle": "segnet"}]}, "exclude[0].modle", "no factor", "'model'"),
         ({"exclude": [{"loss": ["bce", "dice"]}]}, "exclude", "leaves no cell", ""),
     ],
@@ -139,15 +156,21 @@ def test_cells_are_the_factors_crossed_without_the_excluded(tmp_path: Path) -> N
     found = check(write_sweep(tmp_path, data))
     names = [cell.name for cell in found.cells]
     assert names == [
-        "unet_vanilla/bce/augment=none", "unet_vanilla/bce/augment=light",
-        "unet_vanilla/bce+0.5dice/augment=none", "unet_vanilla/bce+0.5dice/augment=light",
-        "segnet/bce+0.5dice/augment=none", "segnet/bce+0.5dice/augment=light",
-    ]  # fmt: skip
+        f"{cell}/augment={augment}"
+        for cell in (
+            "unet_vanilla(width=2)/bce",
+            "unet_vanilla(width=2)/bce+0.5dice",
+            "segnet(width=2)/bce+0.5dice",
+        )
+        for augment in ("none", "light")
+    ]
     by_name = {cell.name: cell for cell in found.cells}
-    assert by_name["unet_vanilla/bce/augment=none"].parameters == {}
-    assert by_name["unet_vanilla/bce/augment=none"].budget == 1  # nothing to search there
-    assert by_name["segnet/bce+0.5dice/augment=light"].budget == 2
-    assert by_name["segnet/bce+0.5dice/augment=light"].config["train"]["augment"] == "light"
+    assert by_name["unet_vanilla(width=2)/bce/augment=none"].parameters == {}
+    assert by_name["unet_vanilla(width=2)/bce/augment=none"].budget == 1  # nothing to search there
+    assert by_name["segnet(width=2)/bce+0.5dice/augment=light"].budget == 2
+    assert (
+        by_name["segnet(width=2)/bce+0.5dice/augment=light"].config["train"]["augment"] == "light"
+    )
 
 
 def test_two_levels_of_one_model_are_told_apart(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def test_launching_again_starts_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ({"configs_per_cell": 3}, 2 * 2),
         ({"factors__loss": ["bce", "dice", "focal"]}, 2 * 2),
+        # a second level of the same model: the first one's cells keep their names
+        ({"factors__model": [{"name": "unet_vanilla", "width": w} for w in (2, 3)]}, 2 * 2 * 2),
         ({"folds": {"k": 3, "run": 3}}, 2 * 2),
     ],
 )
@@ -151,6 +153,52 @@ def test_what_would_not_compare_is_refused_with_the_reason(
     assert key in {problem.key for problem in caught.value.problems}
     assert "→" in str(caught.value)
     assert (first.run_directory / "ledger/events.jsonl").read_bytes() == before
+
+
+def test_without_resolved_yaml_the_ledger_still_knows_the_settings(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    (first.run_directory / "resolved.yaml").unlink()
+    with pytest.raises(RunError, match="seed"):
+        run(tmp_path, "seed=7")
+    assert run(tmp_path).ranking == first.ranking
+
+
+def test_missing_parquet_files_are_written_again(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    before = table(first, "trials")
+    for path in (first.run_directory / "results").iterdir():
+        path.unlink()
+    assert run(tmp_path).started == 0
+    assert table(first, "trials") == before
+
+
+def test_a_damaged_champion_is_named_and_the_others_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from segsweep import checkpoint
+
+    real = checkpoint.load
+    damaged: list[Path] = []
+
+    def load(path: Path) -> Any:
+        if not damaged:
+            damaged.append(path)
+            path.write_bytes(path.read_bytes()[:100])
+        return real(path)
+
+    monkeypatch.setattr(checkpoint, "load", load)
+    outcome = run(tmp_path)
+    assert outcome.exit_code == 3
+    assert [error for error in outcome.undecided.values() if "cannot be read" in error]
+    assert len(events(outcome.run_directory, "holdout")) == 3
+    assert len(table(outcome, "trials")) == 8
+
+
+def test_fewer_folds_than_were_begun_end_well(tmp_path: Path) -> None:
+    run(tmp_path, folds={"k": 3, "run": 3})
+    outcome = run(tmp_path, folds={"k": 3, "run": 2})
+    assert outcome.exit_code == 0
+    assert all(row.folds == 2 for row in outcome.ranking)
 
 
 def test_changed_images_are_refused(tmp_path: Path) -> None:
@@ -221,7 +269,7 @@ def test_a_sweep_in_which_all_diverges_is_decided_without_a_champion(tmp_path: P
     )
     assert outcome.exit_code == 0
     assert outcome.ranking == []
-    assert outcome.without_champion == ["unet_vanilla/bce", "unet_vanilla/dice"]
+    assert outcome.without_champion == ["unet_vanilla(width=2)/bce", "unet_vanilla(width=2)/dice"]
     assert {row["status"] for row in table(outcome, "trials")} == {"diverged"}
 
 

@@ -74,6 +74,8 @@ method: grid
         ("storage_path: s3://bucket/x", "storage_path", "not available yet"),
         ("configs_per_cell: 4", "configs_per_cell", "needs parameters"),
         ("calibration: {}", "calibration", "not available yet"),
+        ("train: {weight_decay: .inf}", "train.weight_decay", "finite"),
+        ("seed: !!int abc", "seed", "cannot be read"),
         ("race: {rule: predictive, p: 1.5}", "race.p", "less than 1"),
         ("replicates: 0", "replicates", "greater than or equal to 1"),
         ("early_stopping: {type: hyperband}", "early_stopping.type", "not valid"),
@@ -99,7 +101,9 @@ def test_one_mistake(line: str, key: str, what: str) -> None:
         ("{distribution: normal, mu: 0, sigma: 0}", "not above 0"),
         ("{distribution: int_uniform, min: 0.5, max: 2}", "whole numbers"),
         ("{distribution: q_uniform, min: 0, max: 2, q: 0}", "q 0.0 is not above 0"),
-        ("{min: 0, max: .inf}", "max is inf"),
+        ("{min: 0, max: .inf}", "finite"),
+        ("{values: [2, 2, 4]}", "2 stands twice"),
+        ("{distribution: log_normal, mu: 1000, sigma: 1}", "beyond what a number can hold"),
     ],
 )
 def test_mistakes_of_one_parameter(parameter: str, what: str) -> None:
@@ -158,6 +162,19 @@ def test_wandb_mode_file_wins_over_environment(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert mode("") == "disabled"
     assert mode("wandb: {mode: online}\n") == "online"
+
+
+def test_wandb_mode_of_the_environment_is_mapped_or_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    found, problems = spec.parse(yamlfile.parse(MINIMAL, "f"))
+    assert found is not None
+    assert (found.wandb_mode, problems) == ("offline", [])
+    monkeypatch.setenv("WANDB_MODE", "onlin")
+    (problem,) = mistakes(MINIMAL)
+    assert problem.key == "wandb.mode"
+    assert "did you mean 'online'" in problem.hint
 
 
 def test_what_is_resolved_loads_again(tmp_path: Path) -> None:

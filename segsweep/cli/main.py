@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from functools import wraps
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from segsweep import __version__
 from segsweep.cli import show
-from segsweep.errors import EXIT_INTERRUPTED, SegsweepError, UserError
+from segsweep.errors import EXIT_INTERRUPTED, EXIT_UNDECIDED, SegsweepError, UserError
 
 app = typer.Typer(
     help="Distributed, cross-validated hyperparameter sweeps for image segmentation.",
@@ -51,6 +52,12 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
         except SegsweepError as error:
             Console(stderr=True).print(f"error: {error}", style="red", markup=False)
             raise typer.Exit(error.exit_code) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            text = f"the disk is full: {error}; free some space and launch again to go on"
+            Console(stderr=True).print(text, style="red", markup=False)
+            raise typer.Exit(EXIT_UNDECIDED) from error
         except KeyboardInterrupt as error:
             raise typer.Exit(EXIT_INTERRUPTED) from error
 

@@ -1,5 +1,5 @@
 """Comparing what a sweep has found. Imports neither torch nor Ray."""
 
-from segsweep.compare.ranking import Ranked, race_summary, races, rank, table
+from segsweep.compare.ranking import Ranked, race_summary, races, rank, rank_state, table
 
-__all__ = ["Ranked", "race_summary", "races", "rank", "table"]
+__all__ = ["Ranked", "race_summary", "races", "rank", "rank_state", "table"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from segsweep.identity import short_params
+from segsweep.identity import short_cells, short_params
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, SearchState
@@ -20,6 +20,7 @@ class Ranked:
     """A cell and its best config.
 
     Attributes:
+        cell: its name in every file; ``label`` is the same in short, for people.
         mean: of the metric at each fold's best epoch, over ``folds`` folds.
         std: sample standard deviation over those folds; None for one fold.
         folds: how many folds of the config are finished.
@@ -29,6 +30,7 @@ class Ranked:
     """
 
     cell: str
+    label: str
     config_id: str
     params: Mapping[str, Any]
     mean: float
@@ -47,22 +49,30 @@ class Ranked:
 
 def rank(spec: SweepSpec, events: Iterable[Event]) -> list[Ranked]:
     """Cells from best to worst; those with all folds finished first."""
-    metric = spec.metric.name.replace("/", "_")
-    events = list(events)
-    state = SearchState(metric, events)
-    holdout = {
-        event["trial_id"]: event.get(metric.replace("val_", "holdout_"))
-        for event in events
-        if event["event"] == "holdout"
-    }
+    return rank_state(spec, SearchState(spec.metric.name.replace("/", "_"), events))
+
+
+def rank_state(spec: SweepSpec, state: SearchState) -> list[Ranked]:
+    """As ``rank``, from a state."""
+    score = spec.metric.name.replace("val/", "holdout_")
+    holdout = {name: event.get(score) for name, event in state.holdout.items()}
+    labels = short_cells({config.cell: config.levels for config in state.configs.values()})
     sign = 1 if spec.metric.goal == "maximize" else -1
     cells = dict.fromkeys(config.cell for config in state.configs.values())
-    rows = [row for cell in cells if (row := _best_of(state, cell, spec, holdout)) is not None]
+    rows = [
+        row
+        for cell in cells
+        if (row := _best_of(state, cell, labels[cell], spec, holdout)) is not None
+    ]
     return sorted(rows, key=lambda row: (row.final, sign * row.mean), reverse=True)
 
 
 def _best_of(
-    state: SearchState, cell: str, spec: SweepSpec, holdout: Mapping[str, float | None]
+    state: SearchState,
+    cell: str,
+    label: str,
+    spec: SweepSpec,
+    holdout: Mapping[str, float | None],
 ) -> Ranked | None:
     slots, goal = spec.slots, spec.metric.goal
     sign = 1 if goal == "maximize" else -1
@@ -76,10 +86,11 @@ def _best_of(
 
     final = [item for item in scored if item[0].status(slots) == "finished"]
     config, values = max(final or scored, key=order)
-    held = [holdout.get(trial.trial_id) for trial in config.trials.values()]
+    held = [holdout.get(t.trial_id) for slot, t in config.trials.items() if slot in slots]
     known = [value for value in held if value is not None]
     return Ranked(
         cell=cell,
+        label=label,
         config_id=config.config_id,
         params=config.params,
         mean=fmean(values),
@@ -147,5 +158,5 @@ def table(spec: SweepSpec, rows: list[Ranked], limit: int | None = None) -> Tabl
         tried = f"{row.configs}" + (f" (−{row.stopped})" if row.stopped else "")
         style = "bold green" if place == 1 and row.final else None if row.final else "dim"
         params = short_params(row.params) or "–"
-        result.add_row(str(place), row.cell, value, *held, params, tried, style=style)
+        result.add_row(str(place), row.label, value, *held, params, tried, style=style)
     return result

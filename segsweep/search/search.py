@@ -156,9 +156,17 @@ class Search:
         for config in self._known():
             for slot, trial in sorted(config.trials.items()):
                 waits = trial.status == "incomplete" and trial.trial_id not in self.live
-                if waits and config.status(self.slots) == "incomplete":
+                if not waits or slot not in self.slots:
+                    continue
+                if config.status(self.slots) == "incomplete":
                     return config, slot
+                self._leave(trial, config)
         return None
+
+    def _leave(self, trial: TrialState, config: ConfigState) -> None:
+        """Close a trial that nobody runs and whose config is decided without it."""
+        by = "config" if all(config.raced.values()) else "race"
+        self._write("end", trial_id=trial.trial_id, status="stopped", stopped_by=by)
 
     def _next_slot(self) -> tuple[ConfigState, Slot] | None:
         """The next fold of a config that survived fold 0, oldest config first."""
@@ -218,6 +226,7 @@ class Search:
                 (len(config.trials), sign * value, config)
                 for config in configs
                 if config.status(self.slots) == "stopped"
+                and not config.revived
                 and (value := config.trials[self.slots[0]].best(self.goal)) is not None
             ]
             if stopped:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -11,7 +13,7 @@ from pydantic import BaseModel
 
 from segsweep import space
 from segsweep.registry import suggest
-from segsweep.spec.shape import SweepSpec
+from segsweep.spec.shape import WANDB_MODES, SweepSpec
 from segsweep.yamlfile import KeyPath
 
 Mistake = tuple[KeyPath, str, str]  # where, what, hint
@@ -52,6 +54,8 @@ def has(data: Any, path: KeyPath) -> bool:
 def explain(item: Mapping[str, Any], path: KeyPath) -> tuple[str, str]:
     """What pydantic says about the key at ``path``, in our words, and what to do."""
     kind, value = item["type"], item.get("input")
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not a finite number", ""
     if kind == "extra_forbidden":
         return "unknown key", suggest(str(path[-1]), _fields(SweepSpec, path[:-1]))
     if kind in ("missing", "too_long") and "image_size" in path:
@@ -74,6 +78,10 @@ def together(spec: SweepSpec) -> Iterator[Mistake]:
     for name, parameter in spec.parameters.items():
         for key, what, hint in space.mistakes(parameter):
             yield ("parameters", name, *([key] if key else [])), what, hint
+    mode = os.environ.get("WANDB_MODE", "")
+    if spec.wandb.mode is None and mode not in WANDB_MODES:
+        what = f"the environment's WANDB_MODE {mode!r} is not valid"
+        yield ("wandb", "mode"), what, suggest(mode, [name for name in WANDB_MODES if name])
     if spec.folds.run is not None and spec.folds.run > spec.folds.k:
         what = f"run {spec.folds.run} is greater than k {spec.folds.k}"
         yield ("folds", "run"), what, "run the first so many of k folds"

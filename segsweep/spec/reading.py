@@ -80,10 +80,14 @@ def parse(document: Document) -> tuple[SweepSpec | None, list[Problem]]:
     problems = document.problems + [_problem(document, *mistake) for mistake in refused]
     data = _without(document.data, [path for path, _, _ in refused])
     spec, bad = _validate(data)
-    problems += [_problem(document, *mistake) for mistake in bad]
+    told = {(problem.where, problem.key) for problem in problems}
+    new = [_problem(document, *mistake) for mistake in bad]
+    problems += [problem for problem in new if (problem.where, problem.key) not in told]
+    broken = {path[:2] for path, _, _ in bad}  # parameters of which only a part is left
     for _ in range(len(SweepSpec.model_fields)):
         if spec is not None:
-            problems += [_problem(document, *mistake) for mistake in mistakes.together(spec)]
+            together = [m for m in mistakes.together(spec) if m[0][:2] not in broken]
+            problems += [_problem(document, *mistake) for mistake in together]
             break
         data = {**PLACEHOLDERS, **_without(data, [path for path, _, _ in bad])}
         spec, bad = _validate(data)

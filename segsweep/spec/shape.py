@@ -11,17 +11,22 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from segsweep.space import Parameter
 
 Positive = Annotated[int, Field(ge=1)]
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+# what W&B takes in WANDB_MODE, and what it means here
+WANDB_MODES = {
+    "": "offline", "offline": "offline", "dryrun": "offline", "online": "online",
+    "run": "online", "shared": "online", "disabled": "disabled",
+}  # fmt: skip
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Dataset(_Section):
     """Where the images come from and how large they are; further keys are the source's own."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
 
     name: str = "synthetic_lesions"
     root: str | None = None
@@ -51,7 +56,7 @@ class FoldsSpec(_Section):
 class Train(_Section):
     """How one trial is trained."""
 
-    epochs: Positive = 50
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     batch_size: Positive = 16
     optimizer: str = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
@@ -89,7 +94,7 @@ class RaceSpec(_Section):
 class Resources(_Section):
     """What one trial occupies; gpu null is one GPU a trial where the cluster has any."""
 
-    cpu: Positive = 1
+    cpu: Annotated[int, Field(ge=1, le=100_000)] = 1
     gpu: Annotated[float, Field(ge=0)] | None = None
 
 
@@ -143,7 +148,7 @@ class SweepSpec(_Section):
     @property
     def wandb_mode(self) -> str:
         """The file's word, else the environment's, else offline."""
-        return self.wandb.mode or os.environ.get("WANDB_MODE") or "offline"
+        return self.wandb.mode or WANDB_MODES.get(os.environ.get("WANDB_MODE", ""), "offline")
 
     def better(self, a: float, b: float) -> bool:
         """Is metric value ``a`` better than ``b``?"""

@@ -112,7 +112,7 @@ class WandbTracker:
             name=" ".join(title.split()),
             group=event["config_id"],
             job_type=f"fold{event['fold']}",
-            tags=[config["cell"]],
+            tags=[config["cell"][:64]],  # W&B takes no longer ones
             config={
                 **config["levels"],
                 **config["params"],

@@ -10,6 +10,7 @@ from typing import Any
 import optuna
 import pytest
 
+from segsweep.search import Search
 from segsweep.search.sampler import CellSampler
 from tests.search.simulate import SLOTS, book, bowl, make_cell, make_search, make_spec, run
 
@@ -235,6 +236,43 @@ def test_optuna_is_told_the_truth(tmp_path: Path) -> None:
         else:
             assert trial.state == states.FAIL
     assert seen == {"finished", "stopped", "diverged", "failed"}
+
+
+def beside(tmp_path: Path, status: str) -> Search:
+    """Fold 2 of a config ends with ``status`` while fold 1 still runs; then the driver dies."""
+    search = make_search(
+        tmp_path, make_spec(early_stopping={"type": "none"}), [make_cell(budget=1)]
+    )
+    first = search.next()
+    assert first is not None
+    search.on_epoch(first.trial_id, {"epoch": 1, "val_iou": 0.5})
+    search.on_end(first.trial_id, "finished")
+    second, third = search.next(), search.next()
+    assert second is not None
+    assert third is not None
+    search.on_end(third.trial_id, status, "made to")  # type: ignore[arg-type]
+    book(search).close()
+    return make_search(tmp_path, search.spec, list(search.cells))
+
+
+def test_a_trial_left_open_by_a_decided_config_is_closed(tmp_path: Path) -> None:
+    search = beside(tmp_path, "diverged")
+    assert run(search) == []
+    (config,) = search.state.configs.values()
+    assert config.trials[1, 0].status == "stopped"
+    assert config.trials[1, 0].stopped_by == "config"
+    assert config.status(SLOTS) == "diverged"  # what ended it, not what it took along
+
+
+def test_a_failed_config_is_not_told_as_stopped_nor_revived(tmp_path: Path) -> None:
+    search = beside(tmp_path, "failed")
+    run(search)
+    (config,) = search.state.configs.values()
+    assert config.status(SLOTS) == "failed"
+    assert not config.revived
+    sampler = search.samplers["a/b"]
+    assert isinstance(sampler, CellSampler)
+    assert sampler.study.get_trials()[0].state == optuna.trial.TrialState.FAIL
 
 
 def test_a_lost_worker_is_tried_again_a_limited_number_of_times(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_runs_are_grouped_by_config_and_carry_factors_and_parameters(
             continue
         groups.setdefault(run.group, set()).add(run.job_type)
         config = configs[run.group]
-        assert run.config["model"] == "unet_vanilla"
+        assert run.config["model"] == "unet_vanilla(width=2)"
         assert run.config["loss"] == config["levels"]["loss"]
         assert run.config["train.lr"] == pytest.approx(config["params"]["train.lr"])
         assert run.config["trial"]["train"]["epochs"] == 2
