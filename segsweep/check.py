@@ -151,6 +151,8 @@ def _source(spec: SweepSpec, found: Found) -> tuple[Source | None, dict[str, Any
     except UserError as error:
         for problem in error.problems:
             found("dataset", problem)
+    except (OSError, ValueError) as error:
+        found("dataset.root", Problem(f"cannot be used: {error}"))
     return None, {}
 
 
@@ -160,6 +162,8 @@ def _list(source: Source, spec: SweepSpec, found: Found) -> None:
         samples, problems = source.scan()
     except DataError as error:
         samples, problems = [], list(error.problems)
+    except (OSError, ValueError) as error:
+        samples, problems = [], [Problem(f"cannot be used: {error}")]
     if found.problems or not samples:  # else decoding names these and all others together
         for problem in problems:
             found("" if problem.where else "dataset.root", problem)

@@ -72,7 +72,7 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
         except ValueError as error:
             if last:
                 return
-            hint = "restore the file from a backup, or remove that line and launch again"
+            hint = "restore the file from a backup"
             raise RunError(Problem(f"is damaged: {error}", f"{path}:{number}", "", hint)) from error
         yield event, end
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
+from segsweep.errors import Problem, RunError
 from segsweep.ledger import Event
 
 Status = Literal["finished", "stopped", "diverged", "failed", "out_of_memory", "incomplete"]
@@ -118,8 +119,14 @@ class SearchState:
     def apply(self, event: Event) -> None:
         """Take one event in; kinds that do not concern the search are passed over."""
         handler = getattr(self, f"_on_{event['event']}", None)
-        if handler is not None:
+        if handler is None:
+            return
+        try:
             handler(event)
+        except KeyError as error:
+            what = f"a {event['event']!r} event refers to what is not there: {error}"
+            hint = "a line before it is missing: restore the ledger from a backup"
+            raise RunError(Problem(what, "ledger/events.jsonl", "", hint)) from error
 
     def _on_config(self, event: Event) -> None:
         self.configs[event["config_id"]] = ConfigState(

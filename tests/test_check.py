@@ -123,6 +123,13 @@ def test_a_missing_data_folder_says_where_it_looked(tmp_path: Path) -> None:
     assert any(str(tmp_path / "nowhere") in str(problem) for problem in problems)
 
 
+@pytest.mark.parametrize("root", ["x" * 300, "a\0b"])
+def test_a_root_that_no_file_system_takes(tmp_path: Path, root: str) -> None:
+    dataset = {"name": "folder", "root": root, "image_size": [32, 32]}
+    problems = refused(tmp_path, tiny(dataset=dataset))
+    assert any(problem.key.startswith("dataset") for problem in problems)
+
+
 def test_all_bad_images_are_listed_and_nothing_is_left(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", 8)
     images, masks = sorted((root / "images").iterdir()), sorted((root / "masks").iterdir())

@@ -68,6 +68,16 @@ def test_the_table_marks_what_is_not_final() -> None:
     assert "(1/3 folds)" in text
 
 
+def test_a_ledger_with_a_missing_line_is_refused() -> None:
+    from segsweep.errors import RunError
+
+    for kind in ("config", "start"):
+        events = history()
+        events.remove(next(event for event in events if event["event"] == kind))
+        with pytest.raises(RunError, match="not there"):
+            rank(make_spec(), events)
+
+
 def test_nothing_finished_gives_no_rows() -> None:
     assert rank(make_spec(), []) == []
 
