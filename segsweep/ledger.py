@@ -12,7 +12,8 @@ config     config_id, cell, levels, number (in its cell), params, draws (Optuna'
 start      trial_id, config_id, fold, replicate, attempt
 lost       trial_id, error: the worker died, the trial is handed out again
 epoch      trial_id, epoch, train_loss, val_*, lr, seconds, images, best_epoch, parameters
-rung       trial_id, epoch, value, peers, threshold, keep
+rung       trial_id, epoch, value, peers, threshold, keep, parked: it waits for a promotion
+promote    trial_id, epoch of the rung, peers, threshold, keep
 retry      trial_id: it had failed and is open again
 race       config_id, incumbent, looks, gap, probability, sigma, dof, keep
 end        trial_id, status, stopped_by, error, node

@@ -23,6 +23,7 @@ class TrialState:
     Attributes:
         values: the compared metric of each epoch (from 1); None where it is undefined.
         rungs: epochs at which the trial has been compared, with the verdict.
+        parked: it waits at its last rung for a promotion.
         attempts: how often it was handed to a worker.
         lost: how often that worker died.
     """
@@ -35,6 +36,7 @@ class TrialState:
     stopped_by: str | None = None
     values: dict[int, float | None] = field(default_factory=dict)
     rungs: dict[int, bool] = field(default_factory=dict)
+    parked: bool = False
     attempts: int = 0
     lost: int = 0
     error: str | None = None
@@ -55,6 +57,7 @@ class ConfigState:
         trials: by fold and replicate.
         raced: after how many finished trials the race looked at it, with the verdict.
         revived: stopped once, and finished all the same because its cell had no other.
+        order: among the configs of the sweep, oldest first.
     """
 
     config_id: str
@@ -67,6 +70,7 @@ class ConfigState:
     trials: dict[Slot, TrialState] = field(default_factory=dict)
     raced: dict[int, bool] = field(default_factory=dict)
     revived: bool = False
+    order: int = 0
 
     def scores(self, goal: str) -> dict[Slot, float]:
         """The best value of each finished trial."""
@@ -106,6 +110,8 @@ class SearchState:
     def __init__(self, metric: str, events: Iterable[Event] = ()) -> None:
         self.metric = metric
         self.configs: dict[str, ConfigState] = {}
+        self._cells: dict[str, list[ConfigState]] = {}
+        self._open: dict[str, TrialState] = {}  # incomplete, and not parked
         self.trials: dict[str, TrialState] = {}
         self.champions: dict[str, str] = {}
         self.holdout: dict[str, Event] = {}
@@ -114,7 +120,11 @@ class SearchState:
 
     def of_cell(self, cell: str) -> list[ConfigState]:
         """The configs of one cell in the order they were proposed."""
-        return [config for config in self.configs.values() if config.cell == cell]
+        return self._cells.get(cell, [])
+
+    def running(self, slot: Slot) -> list[TrialState]:
+        """The trials of one slot that are under way, or wait for a worker."""
+        return [t for t in self._open.values() if (t.fold, t.replicate) == slot]
 
     def apply(self, event: Event) -> None:
         """Take one event in; kinds that do not concern the search are passed over."""
@@ -129,7 +139,7 @@ class SearchState:
             raise RunError(Problem(what, "ledger/events.jsonl", "", hint)) from error
 
     def _on_config(self, event: Event) -> None:
-        self.configs[event["config_id"]] = ConfigState(
+        config = ConfigState(
             event["config_id"],
             event["cell"],
             event["number"],
@@ -137,7 +147,10 @@ class SearchState:
             event["config"],
             event["draws"],
             event["levels"],
+            order=len(self.configs),
         )
+        self.configs[config.config_id] = config
+        self._cells.setdefault(config.cell, []).append(config)
 
     def _on_start(self, event: Event) -> None:
         trial = self.trials.get(event["trial_id"])
@@ -148,12 +161,18 @@ class SearchState:
             )
             self.trials[trial.trial_id] = trial
             config.trials[trial.fold, trial.replicate] = trial
-        trial.status, trial.stopped_by, trial.error = "incomplete", None, None
+        self._reopen(trial)
         trial.attempts += 1
+
+    def _reopen(self, trial: TrialState) -> None:
+        trial.status, trial.stopped_by, trial.error = "incomplete", None, None
+        trial.parked = False
+        self._open[trial.trial_id] = trial
 
     def _on_retry(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
-        trial.status, trial.stopped_by, trial.error, trial.lost = "incomplete", None, None, 0
+        self._reopen(trial)
+        trial.lost = 0
 
     def _on_lost(self, event: Event) -> None:
         self.trials[event["trial_id"]].lost += 1
@@ -162,7 +181,16 @@ class SearchState:
         self.trials[event["trial_id"]].values[event["epoch"]] = event[self.metric]
 
     def _on_rung(self, event: Event) -> None:
-        self.trials[event["trial_id"]].rungs[event["epoch"]] = event["keep"]
+        trial = self.trials[event["trial_id"]]
+        trial.rungs[event["epoch"]] = event["keep"]
+        if event.get("parked"):
+            trial.parked = True
+            self._open.pop(trial.trial_id, None)
+
+    def _on_promote(self, event: Event) -> None:
+        trial = self.trials[event["trial_id"]]
+        trial.rungs[event["epoch"]] = True
+        self._reopen(trial)
 
     def _on_race(self, event: Event) -> None:
         self.configs[event["config_id"]].raced[event["looks"]] = event["keep"]
@@ -170,14 +198,15 @@ class SearchState:
     def _on_end(self, event: Event) -> None:
         trial = self.trials[event["trial_id"]]
         trial.status, trial.stopped_by = event["status"], event.get("stopped_by")
-        trial.error = event.get("error")
+        trial.error, trial.parked = event.get("error"), False
+        self._open.pop(trial.trial_id, None)
 
     def _on_revive(self, event: Event) -> None:
         config = self.configs[event["config_id"]]
         config.revived = True
         for trial in config.trials.values():
-            if trial.status == "stopped":
-                trial.status, trial.stopped_by = "incomplete", None
+            if trial.status == "stopped" or trial.parked:
+                self._reopen(trial)
 
     def _on_champion(self, event: Event) -> None:
         self.champions[event["cell"]] = event["config_id"]

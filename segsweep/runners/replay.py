@@ -62,16 +62,17 @@ class Score:
 
 def rules(epochs: int) -> list[Rule]:
     """The rules that a sweep file can name, with the settings that make sense for ``epochs``."""
-    never, alone = {"type": "none"}, {"rule": "none"}
+    never, alone, race = {"type": "none"}, {"rule": "none"}, {"rule": "predictive"}
     found = [Rule("none", never, alone)]
-    found += [Rule(f"race {race}", never, {"rule": race}) for race in ("predictive", "forgiving")]
-    for grace in (1, 2, 4):
-        for factor in (2, 3, 4):
-            if grace < epochs:
-                stopping = {"type": "asha", "grace_period": grace, "reduction_factor": factor}
-                name = f"asha {grace}/{factor}"
-                found.append(Rule(name, stopping, alone))
-                found.append(Rule(f"{name} + race", stopping, {"rule": "predictive"}))
+    found += [Rule(f"race {name}", never, {"rule": name}) for name in ("predictive", "forgiving")]
+    settings = [("median", 1, 3), ("hyperband", 1, 2), ("hyperband", 1, 3)]
+    for kind in ("asha", "asha_promote", "halving"):
+        settings += [(kind, grace, factor) for grace in (1, 2, 4) for factor in (2, 3, 4)]
+    for kind, grace, factor in settings:
+        if grace < epochs:
+            stopping = {"type": kind, "grace_period": grace, "reduction_factor": factor}
+            name = f"{kind} {grace}/{factor}"
+            found += [Rule(name, stopping, alone), Rule(f"{name} + race", stopping, race)]
     return found
 
 
@@ -172,8 +173,8 @@ class _Arrival:
     def draw(self, number: int) -> dict[str, Any]:
         return {"recorded": self.order[number]}
 
-    def discard(self) -> None:
-        """Nothing: no config is recorded twice."""
+    def observe(self, configs: Sequence[ConfigState], slots: Sequence[Slot], goal: str) -> None:
+        """Nothing: the order is fixed."""
 
     def add(self, config: ConfigState) -> None:
         """Nothing: the order is fixed."""

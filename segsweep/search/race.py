@@ -75,22 +75,26 @@ def noise(cell: Mapping[str, Scores], cells: Sequence[Mapping[str, Scores]]) -> 
 
 
 def _residuals(cell: Mapping[str, Scores]) -> tuple[float, int]:
-    """Residual sum of squares and degrees of freedom of config + fold by least squares."""
-    rows = [
-        (name, slot[0], value) for name, scores in cell.items() for slot, value in scores.items()
-    ]
-    names = {name: i for i, name in enumerate(dict.fromkeys(row[0] for row in rows))}
-    folds = {fold: i for i, fold in enumerate(dict.fromkeys(row[1] for row in rows))}
-    if not rows:
+    """Residual sum of squares and degrees of freedom of config + fold by least squares.
+
+    Config effects are taken out by centring each config, which leaves the same residuals as the
+    full design and a system as small as the folds are few (Frisch and Waugh 1933).
+    """
+    several = [scores for scores in cell.values() if len(scores) > 1]
+    folds = {fold: i for i, fold in enumerate(sorted({s[0] for row in several for s in row}))}
+    design, values = [], []
+    for scores in several:
+        rows = np.zeros((len(scores), len(folds)))
+        rows[np.arange(len(scores)), [folds[slot[0]] for slot in scores]] = 1
+        own = np.array(list(scores.values()))
+        design.append(rows - rows.mean(axis=0))
+        values.append(own - own.mean())
+    if not several:
         return 0.0, 0
-    design = np.zeros((len(rows), len(names) + len(folds)))
-    for i, (name, fold, _) in enumerate(rows):
-        design[i, names[name]] = 1
-        design[i, len(names) + folds[fold]] = 1
-    values = np.array([row[2] for row in rows])
-    solution, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-    squares = float(np.square(values - design @ solution).sum())
-    return squares, len(rows) - int(rank)
+    x, y = np.concatenate(design), np.concatenate(values)
+    solution, _, rank, _ = np.linalg.lstsq(x.T @ x, x.T @ y, rcond=1e-10)
+    squares = float(np.square(y - x @ solution).sum())
+    return squares, len(y) - len(several) - int(rank)
 
 
 @dataclass(frozen=True)

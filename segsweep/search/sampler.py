@@ -23,6 +23,9 @@ from segsweep.state import ConfigState, Slot
 if TYPE_CHECKING:
     import optuna
 
+    # state, value, intermediate values by step, is a constraint violated?
+    Outcome = tuple[optuna.trial.TrialState, float | None, dict[int, float], bool]
+
 Goal = Literal["maximize", "minimize"]
 TPE_REPEATS = 5  # draws in a row that were tried before, until TPE gives way to chance
 MAX_STARTUP = 10  # configs drawn at random before TPE is trusted; at most half of a cell's
@@ -40,11 +43,11 @@ def budget(parameters: Mapping[str, space.Parameter], method: str, wanted: int) 
 class Sampler(Protocol):
     """What a search needs of whatever proposes a cell's configs."""
 
+    def observe(self, configs: Sequence[ConfigState], slots: Sequence[Slot], goal: str) -> None:
+        """See how the configs of the cell stand, before the next draw."""
+
     def draw(self, number: int) -> dict[str, Any]:
         """Raw values for config ``number`` of the cell."""
-
-    def discard(self) -> None:
-        """Forget the last draw: it had been tried before."""
 
     def add(self, config: ConfigState) -> None:
         """Take a proposed config in."""
@@ -55,6 +58,10 @@ class Sampler(Protocol):
 
 class CellSampler:
     """Proposes the configs of one cell.
+
+    Two studies: the one in ``storage`` is for people and holds what is decided; each draw is made
+    on one in memory that shows trials which wait at a rung as pruned there, since they may wait
+    to the end and the next config should profit from them.
 
     Args:
         cell: what is searched.
@@ -76,8 +83,10 @@ class CellSampler:
     ) -> None:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.cell, self.method, self.sampler = cell, method, sampler
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.cell, self.goal = cell, goal
+        self.method = "random" if method == "bayes" and sampler == "random" else method
+        self.sampler = sampler
         self.seed = int(digest([seed, cell.name])[:8], 16)
         self.distributions = {
             path: space.distribution(parameter) for path, parameter in cell.parameters.items()
@@ -86,21 +95,45 @@ class CellSampler:
             study_name=cell.name, storage=storage, direction=goal, load_if_exists=True
         )
         self.numbers: dict[str, int] = {}  # config_id → Optuna's trial number
-        self._asked: int | None = None
+        self._told: set[str] = set()
+        self._attributes: dict[str, dict[str, Any]] = {}  # what CMA-ES remembers of a draw
+        self._drawn, self._asked = 0, dict[str, Any]()
+        self._history: list[optuna.trial.FrozenTrial] = []
+        self._decided: dict[str, optuna.trial.FrozenTrial] = {}
+
+    def observe(self, configs: Sequence[ConfigState], slots: Sequence[Slot], goal: str) -> None:
+        """See how the configs of the cell stand, before the next draw."""
         self._drawn = 0
+        if self.method == "bayes":
+            self._history = [self._seen(config, slots, goal) for config in configs]
+
+    def _seen(
+        self, config: ConfigState, slots: Sequence[Slot], goal: str
+    ) -> optuna.trial.FrozenTrial:
+        name = config.config_id
+        if name in self._decided:
+            return self._decided[name]
+        outcome = _outcome(config, slots, goal)
+        trial = _frozen(config, self.distributions, outcome, self._attributes.get(name, {}))
+        if config.status(slots) != "incomplete":
+            self._decided[name] = trial
+        return trial
 
     def draw(self, number: int) -> dict[str, Any]:
-        """Raw values for config ``number`` of the cell; ask again where they were tried before."""
+        """Raw values for config ``number`` of the cell; draw again where they were tried before."""
+        import optuna
+
         if self.method == "grid":
             values = [space.grid_values(p) or [] for p in self.cell.parameters.values()]
             combination = next(itertools.islice(itertools.product(*values), number, None))
             return dict(zip(self.cell.parameters, combination, strict=True))
-        self.discard()
-        self.study.sampler = self._sampler(self.seed + 1009 * number + self._drawn)
+        sampler = self._sampler(self.seed + 1009 * number + self._drawn)
         self._drawn += 1
+        study = optuna.create_study(direction=self.goal, sampler=sampler)
+        study.add_trials(self._history)
         with quiet():
-            trial = self.study.ask(self.distributions)
-        self._asked = trial.number
+            trial = study.ask(self.distributions)
+        self._asked = dict(study.get_trials(deepcopy=False)[-1].system_attrs)
         return dict(trial.params)
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
@@ -118,70 +151,91 @@ class CellSampler:
                 return samplers.CmaEsSampler(
                     seed=seed, n_startup_trials=startup, warn_independent_sampling=False
                 )
-        if self.sampler == "random":
-            return samplers.RandomSampler(seed=seed)
         return samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=False)
-
-    def discard(self) -> None:
-        """Forget the last draw: it had been tried before."""
-        import optuna
-
-        if self._asked is not None:
-            self.study.tell(self._asked, state=optuna.trial.TrialState.FAIL)
-            self._asked = None
 
     def add(self, config: ConfigState) -> None:
         """Take a proposed config in: the last draw, or one of an earlier launch."""
         import optuna
 
-        self._drawn = 0
-        if self._asked is not None:
-            self.numbers[config.config_id] = self._asked
-            self._asked = None
-            return
-        self.study.add_trial(
-            optuna.trial.create_trial(
-                state=optuna.trial.TrialState.RUNNING,
-                params=dict(config.draws),
-                distributions=self.distributions,
-            )
+        trial = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=dict(config.draws),
+            distributions=self.distributions,
         )
-        self.numbers[config.config_id] = len(self.study.get_trials(deepcopy=False)) - 1
+        self.study.add_trial(trial)
+        self.numbers[config.config_id] = len(self.numbers)
+        if self._asked:
+            self._attributes[config.config_id], self._asked = self._asked, {}
 
     def tell(self, config: ConfigState, slots: Sequence[Slot], goal: str) -> None:
         """Tell Optuna how a config ended; one that is still undecided is passed over.
 
         COMPLETE only with the mean over all folds. PRUNED with its intermediate values where a
-        rung or the race stopped it, and without any where the loss diverged, which TPE ranks last.
+        rung or the race stopped it, and with a violated constraint where the loss diverged.
         """
         import optuna
 
-        states = optuna.trial.TrialState
-        number = self.numbers.get(config.config_id)
-        status = config.status(slots)
-        if number is None or status == "incomplete":
+        name = config.config_id
+        if name not in self.numbers or name in self._told or config.status(slots) == "incomplete":
             return
-        if self.study.get_trials(deepcopy=False)[number].state.is_finished():
-            return
-        if status == "finished":
-            mean = config.mean(slots, goal)
-            self.study.tell(number, mean, state=None if mean is not None else states.FAIL)
-        elif status in ("stopped", "diverged"):
-            if status == "stopped":
-                self._report(number, config, slots)
-            self.study.tell(number, state=states.PRUNED)
-        else:
-            self.study.tell(number, state=states.FAIL)
-
-    def _report(self, number: int, config: ConfigState, slots: Sequence[Slot]) -> None:
+        self._told.add(name)
+        state, value, steps, violated = _outcome(config, slots, goal)
+        number = self.numbers[name]
         storage = self.study._storage
         trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-        epochs = int(config.config["train"]["epochs"])
-        for slot, trial in config.trials.items():
-            begun = slots.index(slot) * epochs if slot in slots else 0
-            for epoch, value in trial.values.items():
-                if value is not None:
-                    storage.set_trial_intermediate_value(trial_id, begun + epoch, value)
+        trial = optuna.trial.Trial(self.study, trial_id)
+        for step, reported in steps.items():
+            trial.report(reported, step)
+        if violated:
+            trial.set_constraint("diverged", 1.0)
+        self.study.tell(trial, value, state=state if value is None else None)
+
+
+def _outcome(config: ConfigState, slots: Sequence[Slot], goal: str) -> Outcome:
+    """How a config ended, or stands where a trial of it waits at a rung, in Optuna's words."""
+    import optuna
+
+    states = optuna.trial.TrialState
+    status = config.status(slots)
+    if status == "finished":
+        mean = config.mean(slots, goal)
+        return (states.COMPLETE if mean is not None else states.FAIL), mean, {}, False
+    if status == "diverged":
+        return states.PRUNED, None, {}, True
+    if status == "stopped" or any(trial.parked for trial in config.trials.values()):
+        return states.PRUNED, None, _steps(config, slots), False
+    return (states.RUNNING if status == "incomplete" else states.FAIL), None, {}, False
+
+
+def _steps(config: ConfigState, slots: Sequence[Slot]) -> dict[int, float]:
+    """Intermediate values by fold × epochs + epoch."""
+    epochs = int(config.config["train"]["epochs"])
+    return {
+        slots.index(slot) * epochs + epoch: value
+        for slot, trial in config.trials.items()
+        if slot in slots
+        for epoch, value in trial.values.items()
+        if value is not None
+    }
+
+
+def _frozen(
+    config: ConfigState,
+    distributions: Mapping[str, Any],
+    outcome: Outcome,
+    attributes: Mapping[str, Any],
+) -> optuna.trial.FrozenTrial:
+    from optuna.trial import create_trial
+
+    state, value, steps, violated = outcome
+    return create_trial(
+        state=state,
+        value=value,
+        params=dict(config.draws),
+        distributions=dict(distributions),
+        intermediate_values=steps,
+        system_attrs={**attributes, **({"constraints:diverged": 1.0} if violated else {})},
+    )
 
 
 def journal(path: Path | None) -> Any | None:

@@ -13,9 +13,10 @@ from typing import Any
 
 from segsweep.identity import trial_id
 from segsweep.ledger import Book, Event
-from segsweep.search.race import Noise, Race, noise
-from segsweep.search.rungs import Asha
+from segsweep.search.ladder import Ladder
+from segsweep.search.race import Race
 from segsweep.search.sampler import CellSampler, Sampler, journal
+from segsweep.search.standings import Standings
 from segsweep.space import Cell, decode
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, SearchState, Slot, Status, TrialState
@@ -66,8 +67,12 @@ class Search:
             if config.cell in self.samplers:
                 self.samplers[config.cell].add(config)
                 self.samplers[config.cell].tell(config, self.slots, self.goal)
+        self.ladder = Ladder(spec, cells, self.state)
+        self.standings = Standings(spec)
         self.live: dict[str, Job] = {}
-        self.exhausted: set[str] = set()
+        self._open: dict[str, ConfigState] = {}  # configs that may have something to run
+        for config in self.state.configs.values():
+            self._review(config)
 
     def _optuna(self, journal_path: Path | None) -> dict[str, Sampler]:
         spec, storage = self.spec, journal(journal_path)
@@ -80,14 +85,14 @@ class Search:
 
     def next(self) -> Job | None:
         """The next trial to start; None where none is ready (wait while ``live``, else done)."""
-        trial = self._unfinished() or self._next_slot()
-        if trial is None:
-            config = self._propose()
-            if config is None and not self.live:
-                config = self._revive()
-                return self.next() if config is not None else None
-            trial = (config, self.slots[0]) if config is not None else None
-        return self._start(*trial) if trial is not None else None
+        trial = self._unfinished() or self._next_slot() or self._promoted() or self._proposed()
+        if trial is not None:
+            return self._start(*trial)
+        if self._revive():
+            return self.next()
+        if not self.live:
+            self._dismiss()
+        return None
 
     def on_epoch(self, name: str, report: Mapping[str, Any]) -> bool:
         """Take an epoch's report in; False where the trial is to stop now.
@@ -107,10 +112,13 @@ class Search:
             self._end(name, "stopped", stopped_by="race" if raced_out else "config")
             return False
         first = (trial.fold, trial.replicate) == self.slots[0]
-        if first and not config.revived and not self._passes(trial, config, epoch):
+        if not first or config.revived or self._passes(trial, config, epoch):
+            return True
+        if trial.parked:
+            del self.live[name]
+        else:
             self._end(name, "stopped", stopped_by="rung")
-            return False
-        return True
+        return False
 
     def on_end(self, name: str, status: Status, error: str | None = None, **facts: Any) -> None:
         """A trial is over; said twice, the first word stands."""
@@ -136,24 +144,17 @@ class Search:
 
     def best(self, cell: str) -> ConfigState | None:
         """The config of a cell with the best mean over all folds, so far."""
-        finished = [
-            (mean, config)
-            for config in self.state.of_cell(cell)
-            if (mean := config.mean(self.slots, self.goal)) is not None
-        ]
-        if not finished:
-            return None
-        sign = 1 if self.goal == "maximize" else -1
-        return max(finished, key=lambda item: (sign * item[0], -item[1].number))[1]
+        return self.standings.leader(cell)
 
     # what runs next
 
-    def _known(self) -> list[ConfigState]:
-        return [config for config in self.state.configs.values() if config.cell in self.samplers]
+    def _waiting(self) -> list[ConfigState]:
+        """Configs that may have something to run, oldest first."""
+        return sorted(self._open.values(), key=lambda config: config.order)
 
     def _unfinished(self) -> tuple[ConfigState, Slot] | None:
         """A trial that an earlier launch left, or that is revived."""
-        for config in self._known():
+        for config in self._waiting():
             for slot, trial in sorted(config.trials.items()):
                 waits = trial.status == "incomplete" and trial.trial_id not in self.live
                 if not waits or slot not in self.slots:
@@ -167,10 +168,11 @@ class Search:
         """Close a trial that nobody runs and whose config is decided without it."""
         by = "config" if all(config.raced.values()) else "race"
         self._write("end", trial_id=trial.trial_id, status="stopped", stopped_by=by)
+        self._review(config)
 
     def _next_slot(self) -> tuple[ConfigState, Slot] | None:
         """The next fold of a config that survived fold 0, oldest config first."""
-        for config in self._known():
+        for config in self._waiting():
             first = config.trials.get(self.slots[0])
             if first is None:
                 return config, self.slots[0]  # proposed by a launch that ended before it started
@@ -180,20 +182,33 @@ class Search:
                         return config, slot
         return None
 
-    def _propose(self) -> ConfigState | None:
+    def _promoted(self) -> tuple[ConfigState, Slot] | None:
+        """A trial that waits at a rung and is due."""
+        found = self.ladder.promotion()
+        if found is None:
+            return None
+        trial, epoch, verdict = found
+        config = self.state.configs[trial.config_id]
+        self._write("promote", trial_id=trial.trial_id, epoch=epoch, **asdict(verdict))
+        self.ladder.leave(trial.trial_id)
+        self._review(config)
+        return config, self.slots[0]
+
+    def _proposed(self) -> tuple[ConfigState, Slot] | None:
         """A new config for the cell that has had the fewest."""
         counts = {cell.name: len(self.state.of_cell(cell.name)) for cell in self.cells}
         for cell in sorted(self.cells, key=lambda cell: counts[cell.name]):
             number = counts[cell.name]
-            if number < cell.budget and cell.name not in self.exhausted:
+            if number < cell.budget and cell.name not in self.ladder.exhausted:
                 config = self._draw(cell, number)
                 if config is not None:
-                    return config
-                self.exhausted.add(cell.name)
+                    return config, self.slots[0]
+                self.ladder.exhausted.add(cell.name)
         return None
 
     def _draw(self, cell: Cell, number: int) -> ConfigState | None:
         sampler = self.samplers[cell.name]
+        sampler.observe(self.state.of_cell(cell.name), self.slots, self.goal)
         for _ in range(MAX_REDRAWS):
             draws = sampler.draw(number)
             params = {path: decode(cell.parameters[path], raw) for path, raw in draws.items()}
@@ -211,29 +226,48 @@ class Search:
                     config=config,
                 )
                 sampler.add(self.state.configs[name])
+                self._review(self.state.configs[name])
                 return self.state.configs[name]
-        sampler.discard()
         return None
 
-    def _revive(self) -> ConfigState | None:
-        """The best stopped config of a cell that has no finished one."""
-        sign = 1 if self.goal == "maximize" else -1
+    def _revive(self) -> bool:
+        """Open the best config of a cell that is done and has no finished one; False: none is."""
         for cell in self.cells:
-            configs = self.state.of_cell(cell.name)
-            if any(config.status(self.slots) == "finished" for config in configs):
+            if self.best(cell.name) is not None or not self._idle(cell):
                 continue
-            stopped = [
-                (len(config.trials), sign * value, config)
-                for config in configs
-                if config.status(self.slots) == "stopped"
-                and not config.revived
-                and (value := config.trials[self.slots[0]].best(self.goal)) is not None
-            ]
-            if stopped:
-                chosen = max(stopped, key=lambda item: item[:2])[2]
+            chosen = self._best_stopped(cell)
+            if chosen is not None:
                 self._write("revive", config_id=chosen.config_id, cell=cell.name)
-                return chosen
-        return None
+                for trial in chosen.trials.values():
+                    self.ladder.leave(trial.trial_id)
+                self._review(chosen)
+                return True
+        return False
+
+    def _idle(self, cell: Cell) -> bool:
+        """Nothing of a cell is under way."""
+        if self.spec.early_stopping.compare_within == "sweep":
+            return not self.live  # a trial of another cell may yet promote one of this
+        return not any(job.cell == cell.name for job in self.live.values())
+
+    def _best_stopped(self, cell: Cell) -> ConfigState | None:
+        """The config of a cell that got furthest of those that a rule has stopped or parked."""
+        sign = 1 if self.goal == "maximize" else -1
+        found = []
+        for config in self.state.of_cell(cell.name):
+            first = config.trials.get(self.slots[0])
+            if first is None or config.revived or (value := first.best(self.goal)) is None:
+                continue
+            if first.parked or config.status(self.slots) == "stopped":
+                found.append((len(config.trials), sign * value, -config.number, config))
+        return max(found, key=lambda item: item[:3])[3] if found else None
+
+    def _dismiss(self) -> None:
+        """Nothing is left to run: trials that still wait at a rung have been stopped by it."""
+        for config in list(self.state.configs.values()):
+            trial = config.trials.get(self.slots[0])
+            if trial is not None and trial.parked and config.cell in self.samplers:
+                self._close(trial.trial_id, config, "stopped", stopped_by="rung")
 
     def _start(self, config: ConfigState, slot: Slot) -> Job:
         fold, replicate = slot
@@ -246,6 +280,7 @@ class Search:
             replicate=replicate,
             attempt=(self.state.trials[name].attempts if name in self.state.trials else 0) + 1,
         )
+        self._review(config)
         attempt = self.state.trials[name].attempts
         job = Job(name, config.config_id, config.cell, fold, replicate, attempt, config.config)
         self.live[name] = job
@@ -254,23 +289,14 @@ class Search:
     # what stops
 
     def _passes(self, trial: TrialState, config: ConfigState, epoch: int) -> bool:
-        stopping = self.spec.early_stopping
-        if stopping.type == "none":
-            return True
-        asha = Asha(
-            stopping.grace_period,
-            stopping.reduction_factor,
-            int(config.config["train"]["epochs"]),
-            self.goal == "maximize",
-        )
-        if epoch not in asha.rungs:
-            return True
         if epoch in trial.rungs:
             return trial.rungs[epoch]
-        verdict = asha.judge(trial.values[epoch], self._peers(trial, config.cell, epoch))
-        value = trial.values[epoch]
-        self._write("rung", trial_id=trial.trial_id, epoch=epoch, value=value, **asdict(verdict))
-        return verdict.keep
+        fields = self.ladder.judge(trial, config, epoch)
+        if fields is None:
+            return True
+        self._write("rung", trial_id=trial.trial_id, epoch=epoch, **fields)
+        self._review(config)
+        return bool(fields["keep"])
 
     def _deserves(self, config: ConfigState) -> bool:
         """The race's verdict on a config; asked once after each of its trials."""
@@ -289,7 +315,7 @@ class Search:
                 config.scores(self.goal),
                 incumbent.scores(self.goal),
                 len(self.state.of_cell(config.cell)),
-                self._noise(config.cell),
+                self.standings.noise(config.cell),
             )
             self._write(
                 "race",
@@ -297,32 +323,34 @@ class Search:
                 incumbent=incumbent.config_id,
                 **{**asdict(verdict), "looks": looks},
             )
+            self._review(config)
         return config.raced[looks]
-
-    def _noise(self, cell: str) -> Noise | None:
-        by_cell: dict[str, dict[str, dict[Slot, float]]] = {}
-        for config in self._known():
-            scores = config.scores(self.goal)
-            by_cell.setdefault(config.cell, {})[config.config_id] = scores
-        return noise(by_cell[cell], list(by_cell.values()))
-
-    def _peers(self, trial: TrialState, cell: str, epoch: int) -> list[float | None]:
-        within_cell = self.spec.early_stopping.compare_within == "cell"
-        return [
-            peer.values[epoch]
-            for peer in self.state.trials.values()
-            if peer is not trial and epoch in peer.rungs
-            if not within_cell or self.state.configs[peer.config_id].cell == cell
-        ]
 
     def _end(self, name: str, status: Status, **facts: Any) -> None:
         job = self.live.pop(name)
+        self._close(name, self.state.configs[job.config_id], status, **facts)
+
+    def _close(self, name: str, config: ConfigState, status: Status, **facts: Any) -> None:
         self._write("end", trial_id=name, status=status, **facts)
-        config = self.state.configs[job.config_id]
+        self.ladder.leave(name)
+        self._review(config)
         if status == "finished" and config.status(self.slots) == "incomplete":
             self._deserves(config)
-        if job.cell in self.samplers:
-            self.samplers[job.cell].tell(config, self.slots, self.goal)
+            self._review(config)
+        if config.cell in self.samplers:
+            self.samplers[config.cell].tell(config, self.slots, self.goal)
+
+    def _review(self, config: ConfigState) -> None:
+        """A config has changed: is there still something to run, and does it lead?"""
+        self._open.pop(config.config_id, None)
+        if config.cell not in self.samplers:
+            return
+        first = config.trials.get(self.slots[0])
+        waits = first is not None and first.parked
+        left = any(t.status == "incomplete" for t in config.trials.values())
+        if not waits and (left or config.status(self.slots) == "incomplete"):
+            self._open[config.config_id] = config
+        self.standings.take(config)
 
     def _write(self, event: str, **fields: Any) -> Event:
         record = self.ledger.append(event, **fields)

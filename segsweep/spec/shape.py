@@ -76,9 +76,9 @@ class Metric(_Section):
 
 
 class EarlyStopping(_Section):
-    """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934), stopping only."""
+    """Which trials get more epochs; ``search.rungs`` has the rules."""
 
-    type: Literal["asha", "none"] = "asha"
+    type: Literal["asha", "asha_promote", "halving", "hyperband", "median", "none"] = "asha"
     grace_period: Positive = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 3
     compare_within: Literal["cell", "sweep"] = "cell"

@@ -18,10 +18,12 @@ from tests.helpers import tiny, write_sweep
 
 NEVER = Rule("none", {"type": "none"}, {"rule": "none"})
 ASHA = Rule("asha", {"type": "asha", "grace_period": 1, "reduction_factor": 2}, {"rule": "none"})
+PROMOTE = Rule("promote", {**ASHA.early_stopping, "type": "asha_promote"}, {"rule": "none"})
+HALVING = Rule("halving", {**ASHA.early_stopping, "type": "halving"}, {"rule": "none"})
 RACE = Rule("race", {"type": "none"}, {"rule": "predictive"})
 
 
-def recorded(configs: int = 20, folds: int = 3, epochs: int = 8, crossing: float = 0.0) -> Curves:
+def recorded(configs: int = 20, folds: int = 3, epochs: int = 8, crossing: bool = False) -> Curves:
     rng = np.random.default_rng(0)
     rows = []
     for cell in ("a", "b"):
@@ -29,8 +31,9 @@ def recorded(configs: int = 20, folds: int = 3, epochs: int = 8, crossing: float
             top = rng.uniform(0.5, 0.9)
             for fold in range(folds):
                 for epoch in range(1, epochs + 1):
-                    late = crossing * (1 - top) if epoch <= 2 else 0.0  # the worst lead at first
-                    value = top * (1 - 0.5**epoch) + late + 0.01 * fold
+                    value = top * (1 - 0.5**epoch) + 0.01 * fold
+                    if crossing and epoch <= 2:
+                        value = 0.4 * (1 - top)  # the worst lead at first
                     rows.append((cell, f"{cell}{number}", fold, epoch, value))
     return build(rows, "made")
 
@@ -40,15 +43,27 @@ def test_the_exhaustive_rule_uses_everything_and_errs_never() -> None:
     assert (score.share_of_epochs, score.regret, score.rank, score.rank_p90) == (1.0, 0.0, 1.0, 1.0)
 
 
-@pytest.mark.parametrize("rule", [ASHA, RACE], ids=["asha", "race"])
+@pytest.mark.parametrize("rule", [ASHA, PROMOTE, HALVING, RACE], ids=lambda rule: rule.name)
 def test_a_rule_saves_epochs_on_curves_that_do_not_cross(rule: Rule) -> None:
     score = replay(recorded(), rule, goal="maximize", orders=10)
     assert score.share_of_epochs < 0.75
     assert score.regret == pytest.approx(0.0, abs=1e-9)
 
 
+def test_promoting_pays_for_fewer_epochs_than_stopping_and_halving_for_the_fewest() -> None:
+    curves = recorded(configs=40, folds=1, epochs=16)
+    shares = [
+        replay(curves, rule, goal="maximize", orders=10).share_of_epochs
+        for rule in (ASHA, PROMOTE, HALVING)
+    ]
+    assert shares[0] > 1.2 * shares[1] > 1.1 * 1.2 * shares[2]
+    # 40, 20, 10, 5 and 2 configs come to epochs 1, 2, 4, 8 and 16, or few more
+    exact = (40 + 20 + 10 * 2 + 5 * 4 + 2 * 8) / (40 * 16)
+    assert exact <= shares[2] < 1.05 * exact
+
+
 def test_crossing_curves_cost_regret() -> None:
-    score = replay(recorded(crossing=3.0), ASHA, goal="maximize", orders=10)
+    score = replay(recorded(crossing=True), ASHA, goal="maximize", orders=10)
     assert score.regret > 0.01
     assert score.rank > 1
 

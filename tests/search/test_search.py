@@ -232,6 +232,7 @@ def test_optuna_is_told_the_truth(tmp_path: Path) -> None:
             assert trial.intermediate_values == config.trials[0, 0].values
         elif status == "diverged":
             assert trial.state == states.PRUNED
+            assert trial.constraints == {"diverged": 1.0}  # infeasible
             assert trial.intermediate_values == {}
         else:
             assert trial.state == states.FAIL
