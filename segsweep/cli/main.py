@@ -185,7 +185,7 @@ def replay(
     console = Console(stderr=as_json)
     rows = []
     with console.status("replaying") as status:
-        for rule in module.rules(module.longest(curves)):
+        for rule in module.rules(module.longest(curves), module.folds_of(curves)):
             status.update(f"replaying {rule.name}")
             rows.append(module.replay(curves, rule, goal=goal, orders=orders))
     if as_json:

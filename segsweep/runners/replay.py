@@ -60,8 +60,8 @@ class Score:
         return dict(self.__dict__)
 
 
-def rules(epochs: int) -> list[Rule]:
-    """The rules that a sweep file can name, with the settings that make sense for ``epochs``."""
+def rules(epochs: int, folds: int) -> list[Rule]:
+    """The rules that a sweep file can name, where ``epochs`` and ``folds`` let them act."""
     never, alone, race = {"type": "none"}, {"rule": "none"}, {"rule": "predictive"}
     found = [Rule("none", never, alone)]
     found += [Rule(f"race {name}", never, {"rule": name}) for name in ("predictive", "forgiving")]
@@ -73,7 +73,7 @@ def rules(epochs: int) -> list[Rule]:
             stopping = {"type": kind, "grace_period": grace, "reduction_factor": factor}
             name = f"{kind} {grace}/{factor}"
             found += [Rule(name, stopping, alone), Rule(f"{name} + race", stopping, race)]
-    return found
+    return [rule for rule in found if folds > 1 or rule.race["rule"] == "none"]
 
 
 def read_csv(path: Path) -> Curves:
@@ -221,6 +221,11 @@ def longest(curves: Curves) -> int:
     return max(
         len(c) for configs in curves.values() for by in configs.values() for c in by.values()
     )
+
+
+def folds_of(curves: Curves) -> int:
+    """Folds of every config."""
+    return len(next(iter(next(iter(curves.values())).values())))
 
 
 def true_scores(curves: Curves, goal: str) -> dict[str, float]:

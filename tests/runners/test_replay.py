@@ -127,7 +127,7 @@ def test_the_command_replays_a_run_and_refuses_one_that_was_cut_short(tmp_path: 
     done = CliRunner().invoke(app, ["replay", str(path), "--orders", "3", "--json"])
     assert done.exit_code == 0, done.output
     found = {row["rule"]: row for row in json.loads(done.stdout)["rules"]}
-    assert set(found) == {rule.name for rule in rules(4)}
+    assert set(found) == {rule.name for rule in rules(4, 2)}
     assert found["none"]["share_of_epochs"] == 1.0
     assert found["none"]["regret"] == 0.0
     assert found["asha 1/2"]["share_of_epochs"] < 1.0
