@@ -12,6 +12,7 @@ from segsweep import cells as cells_module
 from segsweep import spec as spec_module
 from segsweep.data import cache, sources
 from segsweep.data.cache import ImageSet, Prepared
+from segsweep.data.duplicates import duplicates
 from segsweep.data.folds import Folds, make_folds
 from segsweep.data.sources import Source
 from segsweep.errors import DataError, Problem, SpecError, UnknownName, UserError
@@ -122,10 +123,13 @@ def check(
     found.stop()
     assert folds is not None  # noqa: S101 - missing folds are a problem
     holdout = cache.load(prepared.holdout) if prepared.holdout else None
+    twins, accepted = duplicates(data, folds, holdout)
+    for problem in twins:
+        found("dataset", problem)
+    found.stop()
     text = path.read_text(encoding="utf-8")
-    return Checked(
-        spec, text, options, cells, prepared, data, holdout, folds, (*notices, *folds.notices)
-    )
+    notices = (*notices, *folds.notices, *accepted)
+    return Checked(spec, text, options, cells, prepared, data, holdout, folds, notices)
 
 
 def _clip(spec: SweepSpec) -> tuple[SweepSpec, tuple[str, ...]]:

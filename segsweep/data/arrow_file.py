@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from segsweep.errors import DataError, Problem
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same input gives another file."""
 
 _META = b"segsweep"
-_COLUMNS = ("image", "mask", "image_id")
+_COLUMNS = ("image", "mask", "image_id", "pixel_hash")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class ImageSet:
         attributes: name → N values.
         classes: names; the index is the label.
         fingerprint: of the whole dataset, holdout included; see `Prepared`.
+        pixel_hashes: N hashes of the images as decoded, before resizing: equal for equal pixels.
     """
 
     images: NDArray[np.uint8]
@@ -47,6 +48,7 @@ class ImageSet:
     attributes: dict[str, tuple[str, ...]]
     classes: tuple[str, ...]
     fingerprint: str
+    pixel_hashes: tuple[str, ...] = ()
 
 
 def load(path: Path) -> ImageSet:
@@ -72,6 +74,7 @@ def _open(path: Path) -> tuple[ImageSet, dict[str, Any]]:
             {name[1:]: tuple(batch.column(name).to_pylist()) for name in names},
             tuple(meta["classes"]),
             str(meta["fingerprint"]),
+            tuple(batch.column("pixel_hash").to_pylist()),
         )
     except FileNotFoundError as error:
         hint = "run the launch again: it is rebuilt from the dataset"
@@ -100,6 +103,7 @@ def write(path: Path, data: ImageSet) -> None:
         "image": _fixed(data.images, height * width * 3, count),
         "mask": _fixed(data.masks, height * width, count),
         "image_id": pa.array(data.image_ids, pa.string()),
+        "pixel_hash": pa.array(data.pixel_hashes, pa.string()),
         **{f"@{name}": pa.array(values, pa.string()) for name, values in data.attributes.items()},
     }
     meta = {
@@ -143,7 +147,7 @@ def digest(texts: Sequence[Any], arrays: Sequence[NDArray[np.uint8]] = ()) -> st
 
 
 def _check(data: ImageSet) -> str:
-    texts = [data.image_ids, data.attributes, data.classes, data.fingerprint]
+    texts = [data.image_ids, data.attributes, data.classes, data.fingerprint, data.pixel_hashes]
     return digest(texts, (data.images, data.masks))
 
 

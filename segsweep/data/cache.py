@@ -80,7 +80,7 @@ def prepare(
     samples = [sample for sample in samples if sample.image_id in digests]
     problems = [*problems, *wrong]
     if problems or not samples:  # look into the sound rest as well: all mistakes at once
-        problems += decode_all(source, samples, image_size, _one_part(samples), on_progress)[1]
+        problems += decode_all(source, samples, image_size, _one_part(samples), on_progress)[2]
         raise DataError(problems or [Problem("the dataset holds no images")])
     held = _held_out(samples, holdout, seed, stratify_by, group_by)
     # who is held out, not the settings it came from: without a holdout the seed changes nothing
@@ -91,10 +91,10 @@ def prepare(
     known = _verified(train, test)
     if known is not None:
         return Prepared(train, test, known, len(samples), 0)
-    parts, problems = decode_all(source, samples, image_size, held, on_progress)
+    parts, hashes, problems = decode_all(source, samples, image_size, held, on_progress)
     if problems:
         raise DataError(problems)
-    fingerprint = _save((train, test), parts, samples, held, source.classes)
+    fingerprint = _save((train, test), parts, hashes, samples, held, source.classes)
     return Prepared(train, test, fingerprint, len(samples), len(samples))
 
 
@@ -107,6 +107,7 @@ def _verified(train: Path, test: Path | None) -> str | None:
 def _save(
     paths: tuple[Path, Path | None],
     parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    hashes: Sequence[str],
     samples: Sequence[Sample],
     held: NDArray[np.bool_],
     classes: tuple[str, ...],
@@ -115,8 +116,10 @@ def _save(
     fingerprint = _fingerprint(parts, samples, held, classes)
     for path, part, chosen in zip(paths, parts, (~held, held), strict=True):
         if path is not None:
-            rows = [samples[int(index)] for index in np.flatnonzero(chosen)]
-            write(path, ImageSet(*part, *_labels(rows), classes, fingerprint))
+            indices = [int(index) for index in np.flatnonzero(chosen)]
+            labels = _labels([samples[index] for index in indices])
+            pixels = tuple(hashes[index] for index in indices)
+            write(path, ImageSet(*part, *labels, classes, fingerprint, pixels))
     return fingerprint
 
 

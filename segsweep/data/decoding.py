@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -42,7 +43,7 @@ def decode_all(
     size: tuple[int, int],
     held: NDArray[np.bool_],
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[tuple[Part, Part], list[Problem]]:
+) -> tuple[tuple[Part, Part], list[str], list[Problem]]:
     """Decodes and resizes each sample once.
 
     Args:
@@ -54,13 +55,15 @@ def decode_all(
 
     Returns:
         Images (N, H, W, 3) and masks (N, H, W) of both parts, rows in the order of ``samples``;
-        and what is wrong, in that order, too.
+        in that order, too, a hash of each image's pixels before resizing, and what is wrong.
     """
     parts = (_empty(int((~held).sum()), size), _empty(int(held.sum()), size))
     rows = np.where(held, np.cumsum(held), np.cumsum(~held)) - 1
+    hashes = [""] * len(samples)
 
     def decode(index: int) -> None:
         image, mask = _decode(source, samples[index])
+        hashes[index] = _hash(image)
         images, masks = parts[int(held[index])]
         images[rows[index]], masks[rows[index]] = _resize(image, mask, size)
 
@@ -78,7 +81,13 @@ def decode_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return parts, [problem for index in sorted(wrong) for problem in wrong[index]]
+    return parts, hashes, [problem for index in sorted(wrong) for problem in wrong[index]]
+
+
+def _hash(image: NDArray[np.uint8]) -> str:
+    total = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    total.update(np.ascontiguousarray(image).reshape(-1).data)
+    return total.hexdigest()
 
 
 def _empty(count: int, size: tuple[int, int]) -> Part:
