@@ -10,7 +10,7 @@ from typing import Any
 
 from segsweep import cells as cells_module
 from segsweep import spec as spec_module
-from segsweep.data import cache, sources
+from segsweep.data import archive, cache, sources
 from segsweep.data.cache import ImageSet, Prepared
 from segsweep.data.duplicates import duplicates
 from segsweep.data.folds import Folds, make_folds
@@ -147,8 +147,7 @@ def _source(spec: SweepSpec, found: Found) -> tuple[Source | None, dict[str, Any
     dataset = spec.dataset
     try:
         options = sources.resolve(dataset.name, dataset.options)
-        root = Path(dataset.root) if dataset.root is not None else None
-        return sources.build(dataset.name, root=root, options=options), options
+        return _build(spec, options), options
     except UnknownName as error:
         for problem in error.problems:
             found("dataset.name", problem)
@@ -158,6 +157,20 @@ def _source(spec: SweepSpec, found: Found) -> tuple[Source | None, dict[str, Any
     except (OSError, ValueError) as error:
         found("dataset.root", Problem(f"cannot be used: {error}"))
     return None, {}
+
+
+def _build(spec: SweepSpec, options: Mapping[str, Any]) -> Source:
+    """The source over a directory, or over an archive's files and the one directory they lie in."""
+    name, given = spec.dataset.name, spec.dataset.root
+    root = Path(given) if given is not None else None
+    if root is None or not archive.is_archive(root):
+        return sources.build(name, root=root, options=options)
+    top = archive.unpack(root, Path(spec.storage_path) / CACHE)
+    source = sources.build(name, root=top, options=options)
+    inner = [path for path in top.iterdir() if path.is_dir()]
+    if len(inner) == 1 and not source.scan()[0]:
+        return sources.build(name, root=inner[0], options=options)
+    return source
 
 
 def _list(source: Source, spec: SweepSpec, found: Found) -> None:

@@ -63,13 +63,14 @@ def read(path: Path) -> Document:
     """
     name = str(path)
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or str(error)
         hint = f"looked in {path.resolve().parent}"
         raise SpecError(Problem(f"cannot be read: {reason}", name, hint=hint)) from error
     if len(raw) > MAX_BYTES:
-        raise SpecError(Problem(f"has {len(raw):,} bytes; a sweep file has at most 1 MB", name))
+        raise SpecError(Problem("is larger than 1 MB, which no sweep file is", name))
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

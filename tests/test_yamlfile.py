@@ -47,7 +47,8 @@ def test_an_alias_bomb_is_refused() -> None:
 
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
-    path.write_text("".join(f"k{i}: {i}\n" for i in range(100_000)))
+    path.write_text("".join(f"key{i:07d}: {i}\n" for i in range(500_000)))
+    assert path.stat().st_size > 8_000_000
     with pytest.raises(SpecError, match="1 MB"):
         yamlfile.read(path)
 
