@@ -157,6 +157,9 @@ class _Walk:
         for key_node, value_node in node.value:
             key = str(key_node.value)
             line = key_node.start_mark.line + 1
+            if not isinstance(key_node, ScalarNode) or str(key_node.tag) not in PLAIN_TAGS:
+                self.problem(path, f"a key with the tag {key_node.tag} is not allowed", "", line)
+                continue
             if key in result:
                 first = self.document.lines[(*path, key)]
                 self.problem(

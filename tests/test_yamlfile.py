@@ -38,6 +38,13 @@ def test_tags_are_refused(tag: str) -> None:
     assert any("not allowed" in problem.what for problem in document.problems)
 
 
+@pytest.mark.parametrize("key", ["!!python/name:os.system x", "? !!python/tuple [a]\n", "[a, b]"])
+def test_keys_are_plain(key: str) -> None:
+    document = yamlfile.parse(f"a: 1\n{key}: 1\n", "f.yaml")
+    assert [problem.where for problem in document.problems] == ["f.yaml:2"]
+    assert document.data == {"a": 1}
+
+
 def test_an_alias_bomb_is_refused() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 8)]
