@@ -1,7 +1,7 @@
 """Checkpoints: one safetensors file each, plain facts as JSON in its header, written atomically.
 
 Never pickle. A file is whole or not there: it is written under a temporary name with the
-process id and then moved into place.
+process id and then moved into place. A checksum over all of it is verified before it is used.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 
+from segsweep import checksum
 from segsweep.errors import TrialError
 
 HEADER = "segsweep"
@@ -30,8 +31,10 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, An
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {HEADER: json.dumps(facts), checksum.KEY: checksum.BLANK}
     try:
-        save_file(plain, temporary, metadata={HEADER: json.dumps(facts)})
+        with temporary.open("wb") as file:
+            file.writelines(checksum.sealed(serialized(plain, metadata)))
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -42,14 +45,23 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of a checkpoint.
 
     Raises:
-        TrialError: the file is missing or damaged.
+        TrialError: the file is missing or damaged, be it by one bit.
     """
     try:
+        checksum.verify(path)
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[HEADER])
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise TrialError(f"checkpoint {path} cannot be read: {error}") from error
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Delete the temporary files of killed writers below ``folder``; how many there were."""
+    found = list(folder.rglob(".*.tmp"))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
 
 
 def prefixed(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

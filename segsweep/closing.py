@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from segsweep import checkpoint, losses, models
 from segsweep.data.cache import ImageSet
 from segsweep.data.loader import Loader
-from segsweep.engine import evaluate, prepare_model, prepare_process
+from segsweep.engine import Evaluation, evaluate, prepare_model, prepare_process
 from segsweep.errors import TrialError
 from segsweep.metrics import scores
 from segsweep.progress import BEST
@@ -55,20 +56,10 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
     model_config = plain if "encoder_weights" in config["model"] else config["model"]
     model = models.build(model_config, classes=len(data.classes))
     model.load_state_dict(checkpoint.unprefixed("model", tensors))
-    result = evaluate(
-        prepare_model(model, device),
-        Loader(
-            data,
-            range(len(data.image_ids)),
-            batch_size=config["train"]["batch_size"],
-            seed=0,
-            shuffle=False,
-        ).epoch(1),
-        losses.build(config["loss"]).to(device),
-        classes=len(data.classes),
-        device=device,
-        precision=config["train"]["precision"],
-    )
+    try:
+        result = _evaluate(prepare_model(model, device), data, config, device)
+    except torch.OutOfMemoryError as error:
+        return {"trial_id": trial_id, "error": f"out of memory on the holdout: {error}"}
     kept = {
         "image_ids": [data.image_ids[i] for i in result.indices],
         "classes": list(data.classes),
@@ -76,3 +67,25 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
     checkpoint.save(Path(place) / HOLDOUT, {"matrix": torch.from_numpy(result.matrix)}, kept)
     found = {f"holdout_{name}": value for name, value in scores(result.matrix).items()}
     return {"trial_id": trial_id, "holdout_loss": result.loss, **found}
+
+
+def _evaluate(
+    model: torch.nn.Module, data: ImageSet, config: Mapping[str, Any], device: torch.device
+) -> Evaluation:
+    """Score with the trial's batch size, halved for as long as memory does not suffice."""
+    size = int(config["train"]["batch_size"])
+    while True:
+        indices = range(len(data.image_ids))
+        try:
+            return evaluate(
+                model,
+                Loader(data, indices, batch_size=size, seed=0, shuffle=False).epoch(1),
+                losses.build(config["loss"]).to(device),
+                classes=len(data.classes),
+                device=device,
+                precision=config["train"]["precision"],
+            )
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        size //= 2

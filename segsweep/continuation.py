@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segsweep import results, rundir
+from segsweep import checkpoint, results, rundir
 from segsweep import spec as spec_module
 from segsweep.check import Checked
 from segsweep.errors import Problem, RunError
-from segsweep.ledger import LEDGER, Event
+from segsweep.ledger import LEDGER, Event, Ledger
 from segsweep.rundir import Run
 from segsweep.spec import SweepSpec
 from segsweep.state import UNDECIDED, SearchState
@@ -119,6 +119,37 @@ def bring_up_to_date(run: Run) -> None:
     ledger = run.path / LEDGER
     if not written.exists() or written.stat().st_mtime < ledger.stat().st_mtime:
         results.write(run.path, run.events, run.metric, run.spec.metric.goal)
+
+
+def mended(place: Path, ledger: Ledger, stale: str | None) -> list[str]:
+    """Clear away what a launch that was killed has left; what there was.
+
+    Args:
+        place: the run directory, locked.
+        ledger: open; a line of it that was cut short is noted in it.
+        stale: who held the lock and never gave it back.
+    """
+    notes = []
+    if stale is not None:
+        notes.append(f"an earlier launch ({stale}) ended without a word: going on after it")
+    count = checkpoint.remove_leftovers(place)
+    if count:
+        notes.append(f"removed {count} temporary files of killed processes")
+    if ledger.torn:
+        what = f"the last line of {LEDGER} was cut short and is dropped ({ledger.torn} bytes)"
+        ledger.append("damaged", what=what)
+    return notes
+
+
+def reopen_failed(ledger: Ledger, metric: str) -> None:
+    """Trials that failed, and those that were stopped with them, are open again."""
+    state = SearchState(metric, ledger.events)
+    for config in state.configs.values():
+        failed = [t for t in config.trials.values() if t.status in ("failed", "out_of_memory")]
+        if failed:
+            with_them = [t for t in config.trials.values() if t.stopped_by == "config"]
+            for trial in failed + with_them:
+                ledger.append("retry", trial_id=trial.trial_id)
 
 
 def undecided(state: SearchState, checked: Checked) -> dict[str, str]:

@@ -84,7 +84,11 @@ class Display:
             name = f"{self._cell(config)} {short_params(config.params)}".strip()
             return f"{name}: out of the race after {event['looks']} folds, gap {event['gap']:.4f}"
         if event["event"] == "lost":
-            return f"{self._trial(event['trial_id'])}: {event['error']}; tried again"
+            less = event.get("micro_batch")
+            how = f" with {less} images a pass" if less else ""
+            return f"{self._trial(event['trial_id'])}: {event['error']}; tried again{how}"
+        if event["event"] == "damaged":
+            return self.damage(event)
         if event["event"] != "end":
             return None
         trial = self.state.trials[event["trial_id"]]
@@ -98,6 +102,13 @@ class Display:
         share = 100 * done / max(total, 1)
         name = self._trial(trial.trial_id)
         return f"[{share:3.0f} %] {name}: {ended}{value} after {len(trial.values)} epochs{error}"
+
+    def damage(self, event: Event) -> str:
+        """What was damaged, and what was done."""
+        if "trial_id" not in event:
+            return str(event["what"])
+        goes = f"epoch {event['epoch'] + 1}" if event["epoch"] else "the start"
+        return f"{self._trial(event['trial_id'])}: {event['what']}; goes on from {goes}"
 
     def _cell(self, config: ConfigState) -> str:
         return self.labels.get(config.cell, config.cell)

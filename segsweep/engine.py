@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,7 @@ from torch import nn
 
 from segsweep.data.loader import Batch
 from segsweep.errors import Diverged
+from segsweep.losses import IGNORE
 from segsweep.metrics import confusion
 
 # ImageNet's channel statistics, which pretrained encoders expect; of values in [0, 1]
@@ -53,6 +55,9 @@ def prepare_process(seed: int, threads: int) -> None:
     """Put everything that a trial before might have changed into a known state."""
     import cv2
 
+    if torch.cuda.is_available():  # a trial that ran out of memory has left its own behind
+        gc.collect()
+        torch.cuda.empty_cache()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
@@ -102,10 +107,14 @@ def train_epoch(
     precision: str = "fp32",
     scaler: torch.amp.GradScaler | None = None,
     grad_clip: float | None = None,
+    micro_batch: int | None = None,
 ) -> tuple[float, int]:
     """Train on every batch once.
 
     Args:
+        micro_batch: at most so many images a pass; the gradients of a batch's passes are summed,
+            so that a step still is one of the whole batch. None takes a batch at once. Batch
+            normalisation and losses over a whole batch (Dice) see the smaller one.
         precision: ``fp32``, ``bf16`` or ``fp16`` (which needs ``scaler``).
         grad_clip: largest norm of the gradient.
 
@@ -120,23 +129,51 @@ def train_epoch(
     total = torch.zeros((), device=device)
     images = 0
     for batch in batches:
-        inputs = prepare_images(batch.images, device)
-        target = batch.masks.to(device, non_blocking=True).long()
         optimizer.zero_grad(set_to_none=True)
-        with autocast(device, precision):
-            value = loss(model(inputs), target)
-        scaler.scale(value).backward()
+        for part, share in passes(batch, micro_batch):
+            target = part.masks.to(device, non_blocking=True).long()
+            with autocast(device, precision):
+                value = loss(model(prepare_images(part.images, device)), target) * share
+            scaler.scale(value).backward()
+            total += value.detach() * len(batch.masks)
         if grad_clip is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
         scaler.step(optimizer)
         scaler.update()
-        total += value.detach() * len(target)
-        images += len(target)
+        images += len(batch.masks)
     mean = float(total) / max(images, 1)
     if not math.isfinite(mean):
         raise Diverged(f"the training loss is {mean}")
     return mean, images
+
+
+def passes(batch: Batch, micro_batch: int | None) -> list[tuple[Batch, float]]:
+    """A batch in parts of nearly equal size, each with its share of the batch's loss.
+
+    The share is that of the labelled pixels, so that a loss that is a mean over pixels has the
+    very gradient of the whole batch. A part of one image is made only where ``micro_batch`` is 1,
+    since batch normalisation may need two; with 2, an odd batch has one part of three.
+    """
+    size = len(batch.masks)
+    if micro_batch is None or micro_batch >= size:
+        return [(batch, 1.0)]
+    count = size // 2 if micro_batch == 2 else -(-size // micro_batch)
+    parts = [
+        Batch(*part)
+        for part in zip(
+            batch.images.tensor_split(count),
+            batch.masks.tensor_split(count),
+            np.array_split(batch.indices, count),
+            strict=True,
+        )
+    ]
+    labelled = [int((part.masks != IGNORE).sum()) for part in parts]
+    whole = sum(labelled)
+    return [
+        (part, own / whole if whole else len(part.masks) / size)
+        for part, own in zip(parts, labelled, strict=True)
+    ]
 
 
 @torch.inference_mode()

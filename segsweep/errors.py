@@ -12,10 +12,12 @@
     ├── TrialError           3    one trial went wrong; the sweep goes on
     │   └── Diverged              the loss is not a number any more
     └── Undecided            3    the sweep ended with something undecided
+        └── DiskFull              no more can be written; nothing that was is lost
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -109,3 +111,20 @@ class Undecided(SegsweepError):
     """The sweep ended with something undecided, which the message names."""
 
     exit_code = EXIT_UNDECIDED
+
+
+class DiskFull(Undecided):
+    """No more can be written: the launch ends, and the next one goes on."""
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Did ``error``, or what it came from, happen because the disk or a quota is full?"""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, DiskFull):
+            return True
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from segsweep import __version__, closing, identity, models, results, rundir, tracking
+from segsweep import __version__, closing, fulldisk, identity, models, results, rundir, tracking
 from segsweep import spec as spec_module
 from segsweep.check import Checked, check
 from segsweep.closing import score_holdout
@@ -22,7 +22,9 @@ from segsweep.continuation import (
     complete,
     earlier,
     filled,
+    mended,
     refuse_other_sweep,
+    reopen_failed,
     undecided,
 )
 from segsweep.display import Display
@@ -30,10 +32,11 @@ from segsweep.errors import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_UNDECIDED,
+    disk_is_full,
 )
 from segsweep.interrupt import Interrupt
 from segsweep.ledger import LEDGER, Event, Ledger
-from segsweep.progress import LAST
+from segsweep.progress import LAST, PREVIOUS
 from segsweep.runners import Runner
 from segsweep.runners.inline import InlineRunner
 from segsweep.search import Search
@@ -53,6 +56,7 @@ class Outcome:
         without_champion: cells none of whose configs finished all folds.
         started: how many trials this launch started.
         warnings: what went wrong beside the trials, such as W&B.
+        notes: damage that was found and how it was made good.
     """
 
     exit_code: int
@@ -63,6 +67,7 @@ class Outcome:
     without_champion: Sequence[str]
     started: int
     warnings: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 def launch(
@@ -86,6 +91,7 @@ def launch(
 
     Raises:
         UserError: refused, nothing was started.
+        DiskFull: no more can be written; a later launch goes on.
     """
     console = console or Console(quiet=True)
     with console.status("checking the sweep file and decoding images"):
@@ -105,11 +111,18 @@ def launch(
     encoders = _fetch_encoders(checked)
     lock = rundir.Lock(place)
     try:
-        workers = _start(runner, address, console)
-        try:
-            return _Launch(place, checked, workers, encoders, console).run(retry_failed)
-        finally:
-            workers.close()
+        with Interrupt() as interrupt:
+            workers = _start(runner, address, console)
+            interrupt.again()  # Ray has put a handler of its own on SIGTERM
+            try:
+                launched = _Launch(place, checked, workers, encoders, console, lock.stale)
+                return launched.run(retry_failed, interrupt)
+            finally:
+                workers.close()
+    except Exception as error:
+        if disk_is_full(error):
+            raise fulldisk.explain(error, place) from error
+        raise
     finally:
         lock.release()
 
@@ -124,8 +137,9 @@ class _Launch:
         runner: Runner,
         encoders: Mapping[str, Mapping[str, Any]],
         console: Console,
+        stale: str | None,
     ) -> None:
-        self.place, self.runner, self.console = place, runner, console
+        self.place, self.runner, self.console, self.stale = place, runner, console, stale
         self.facts = runner.facts(checked.spec)
         self.checked = checked.with_spec(filled(checked.spec, self.facts, earlier(place)))
         self.spec = self.checked.spec
@@ -134,7 +148,7 @@ class _Launch:
         self.unscored: dict[str, str] = {}
         self.metric = self.spec.metric.name.replace("/", "_")
 
-    def run(self, retry_failed: bool) -> Outcome:
+    def run(self, retry_failed: bool, interrupt: Interrupt) -> Outcome:
         rundir.write_settings(self.place, self.checked.text, self.spec)
         ledger = Ledger(self.place / LEDGER)
         display = Display(self.console, self.spec, self.checked.cells, ledger.events)
@@ -144,23 +158,24 @@ class _Launch:
         ledger.listen(display.on_event)
         ledger.listen(self._forget_last)
         interrupted = False
-        started = sum(event["event"] == "start" for event in ledger.events)
+        before = len(ledger.events)
         try:
             self._announce(ledger)
+            notes = mended(self.place, ledger, self.stale)
             if retry_failed:
-                _retry_failed(ledger, self.metric)
+                reopen_failed(ledger, self.metric)
             search = self._search(ledger)
-            with Interrupt() as interrupt:
-                display.start()
-                try:
-                    self.runner.run(search, self._inputs(), interrupt)
-                    search.conclude()
-                    self._close(ledger, search.state, interrupt)
-                except KeyboardInterrupt:
-                    interrupted = True
-                finally:
-                    display.stop()
-            results.write(self.place, ledger.events, self.metric, self.spec.metric.goal)
+            display.start()
+            try:
+                interrupt.check()
+                self.runner.run(search, self._inputs(), interrupt)
+                search.conclude()
+                self._close(ledger, search.state, interrupt)
+            except KeyboardInterrupt:
+                interrupted = True
+            finally:
+                display.stop()
+            notes += results.write(self.place, ledger.events, self.metric, self.spec.metric.goal)
             left = {**undecided(search.state, self.checked), **self.unscored}
             champions = search.state.champions
             ledger.append("close", status="interrupted" if interrupted else "done")
@@ -168,10 +183,12 @@ class _Launch:
             ledger.close()
             warnings = tracker.close()
         code = EXIT_INTERRUPTED if interrupted else EXIT_UNDECIDED if left else EXIT_OK
-        started = sum(event["event"] == "start" for event in ledger.events) - started
+        news = ledger.events[before:]
+        started = sum(event["event"] == "start" for event in news)
+        notes += [display.damage(event) for event in news if event["event"] == "damaged"]
         ranking = rank(self.spec, ledger.events)
         bare = [cell.name for cell in self.checked.cells if cell.name not in champions]
-        return Outcome(code, self.place, self.spec, ranking, left, bare, started, warnings)
+        return Outcome(code, self.place, self.spec, ranking, left, bare, started, warnings, notes)
 
     def _announce(self, ledger: Ledger) -> None:
         ledger.append(
@@ -240,13 +257,14 @@ class _Launch:
             interrupt.check()
 
     def _forget_last(self, event: Event) -> None:
-        """A finished trial goes on no more: its last checkpoint makes room."""
+        """A finished trial goes on no more: its last checkpoints make room."""
         if event["event"] == "start":
             self.started[event["trial_id"]] = event
-        elif event["event"] == "end" and event["status"] == "finished":
-            start = self.started[event["trial_id"]]
+        elif event["event"] == "end" and (start := self.started.get(event["trial_id"])):
             place = directory(self.place, start["config_id"], start["fold"], start["replicate"])
-            (place / LAST).unlink(missing_ok=True)
+            (place / PREVIOUS).unlink(missing_ok=True)
+            if event["status"] == "finished":
+                (place / LAST).unlink(missing_ok=True)
 
 
 def _start(runner: str, address: str | None, console: Console) -> Runner:
@@ -271,14 +289,3 @@ def _fetch_encoders(checked: Checked) -> dict[str, dict[str, Any]]:
             state = models.fetch_encoder(cell.config["model"])
             found[key] = {name: tensor.numpy() for name, tensor in state.items()}
     return found
-
-
-def _retry_failed(ledger: Ledger, metric: str) -> None:
-    """Trials that failed, and those that were stopped with them, are open again."""
-    state = SearchState(metric, ledger.events)
-    for config in state.configs.values():
-        failed = [t for t in config.trials.values() if t.status in ("failed", "out_of_memory")]
-        if failed:
-            with_them = [t for t in config.trials.values() if t.stopped_by == "config"]
-            for trial in failed + with_them:
-                ledger.append("retry", trial_id=trial.trial_id)

@@ -9,8 +9,10 @@ event      fields beside ``event`` and ``time`` (seconds since 1970)
 launch     version, pid, host, command, spec (every default filled in), device
 split      fingerprint, folds_hash, classes, images, decodes, folds (image id → fold), holdout
 config     config_id, cell, levels, number (in its cell), params, draws (Optuna's), config
-start      trial_id, config_id, fold, replicate, attempt
-lost       trial_id, error: the worker died, the trial is handed out again
+start      trial_id, config_id, fold, replicate, attempt, micro_batch (images a pass; null: all)
+lost       trial_id, error: the worker died, the trial is handed out again; where memory ran out,
+           micro_batch: with so many images a pass
+damaged    what; of a checkpoint: trial_id, epoch from which the trial goes on (0: from the start)
 epoch      trial_id, epoch, train_loss, val_*, lr, seconds, images, best_epoch, parameters
 rung       trial_id, epoch, value, peers, threshold, keep, parked: it waits for a promotion
 promote    trial_id, epoch of the rung, peers, threshold, keep
@@ -108,6 +110,7 @@ class Ledger:
 
     Attributes:
         events: all events so far, older launches included.
+        torn: bytes of a last line that was cut short and has been dropped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -118,6 +121,7 @@ class Ledger:
             self.events.append(event)
             whole = end
         self._file = path.open("ab", buffering=0)
+        self.torn = self._file.tell() - whole
         self._file.truncate(whole)
         self._listeners: list[Listener] = []
 

@@ -2,6 +2,7 @@
 
 ========================== =====================================================================
 last.safetensors           model, optimizer, schedule, random state: all that going on needs
+last.previous.safetensors  the same one epoch earlier, should the last one be damaged
 best.safetensors           the model at its best epoch, with the config that rebuilds it
 evidence.safetensors       counts of every validation image at that epoch, and a few predictions
 ========================== =====================================================================
@@ -9,6 +10,7 @@ evidence.safetensors       counts of every validation image at that epoch, and a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,15 @@ from segsweep.errors import TrialError
 
 Report = dict[str, Any]
 LAST, BEST, EVIDENCE = "last.safetensors", "best.safetensors", "evidence.safetensors"
+PREVIOUS = "last.previous.safetensors"
 
 
 class Progress:
-    """How far a trial has come, and its checkpoints ``last`` and ``best``."""
+    """How far a trial has come, and its checkpoints ``last`` and ``best``.
+
+    Attributes:
+        damaged: checkpoints that ``resume`` could not use, and why.
+    """
 
     def __init__(
         self,
@@ -36,11 +43,12 @@ class Progress:
         schedule: optim.Schedule,
         scaler: torch.amp.GradScaler,
     ) -> None:
-        self.last, self.best = place / LAST, place / BEST
+        self.place, self.last, self.best = place, place / LAST, place / BEST
         self.model, self.optimizer = model, optimizer
         self.schedule, self.scaler = schedule, scaler
         self.epoch = self.best_epoch = 0
         self.best_value: float | None = None
+        self.damaged: list[str] = []
 
     def done(self, epochs: int, patience: int | None) -> bool:
         """All epochs are done, or ``patience`` epochs have brought nothing better."""
@@ -65,7 +73,7 @@ class Progress:
         checkpoint.save(self.best, tensors, {"config": dict(config), "report": report})
 
     def save_last(self, report: Report) -> None:
-        """Everything that going on needs."""
+        """Everything that going on needs; what was saved before is kept until the next time."""
         slots, rest = checkpoint.pack_optimizer(self.optimizer)
         tensors = {
             **checkpoint.prefixed("model", self.model.state_dict()),
@@ -82,16 +90,31 @@ class Progress:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        checkpoint.save(self.last, tensors, facts)
+        fresh = self.last.with_name(f".{self.last.name}.{os.getpid()}.tmp")
+        try:
+            checkpoint.save(fresh, tensors, facts)
+            if self.last.exists():
+                self.last.replace(self.place / PREVIOUS)
+            fresh.replace(self.last)
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def resume(self) -> Report | None:
-        """Go back to the last checkpoint; its report, or None where there is none to use."""
-        if not self.last.exists():
-            return None
-        try:
-            tensors, facts = checkpoint.load(self.last)
-        except TrialError:
-            return None  # a damaged checkpoint: begin again
+        """Go back to the last checkpoint that is whole; its report, or None to begin at epoch 1.
+
+        Any of them leads to the same numbers: epochs after it are run again.
+        """
+        checkpoint.remove_leftovers(self.place)
+        for path in (self.last, self.place / PREVIOUS):
+            if path.exists():
+                try:
+                    return self._restore(*checkpoint.load(path))
+                except TrialError as error:
+                    self.damaged.append(f"{path.name} cannot be used: {error.__cause__ or error}")
+                    path.unlink()
+        return None
+
+    def _restore(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> Report:
         self.model.load_state_dict(checkpoint.unprefixed("model", tensors))
         slots = checkpoint.unprefixed("optimizer", tensors)
         checkpoint.unpack_optimizer(self.optimizer, slots, facts["optimizer"])

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from segsweep import checksum
 from segsweep.ledger import Event
 from segsweep.state import SearchState
 
@@ -45,7 +46,8 @@ TRIALS = _schema(
     ("loss", TEXT), ("fold", WHOLE), ("replicate", WHOLE), ("params", TEXT), ("status", TEXT),
     ("stopped_by", TEXT), ("epochs", WHOLE), ("best_epoch", WHOLE), ("metric", REAL), *VAL,
     ("train_seconds", REAL), ("images_per_second", REAL), ("parameters", WHOLE),
-    ("attempts", WHOLE), ("node", TEXT), ("error", TEXT), ("champion", pa.bool_()),
+    ("attempts", WHOLE), ("micro_batch", WHOLE), ("node", TEXT), ("error", TEXT),
+    ("champion", pa.bool_()),
     *[(f"holdout_{name}", REAL) for name in SCORES],
 )  # fmt: skip
 EPOCHS = _schema(
@@ -61,8 +63,11 @@ CONFUSION = _schema(
 )
 
 
-def write(run_directory: Path, events: Sequence[Event], metric: str, goal: str) -> None:
+def write(run_directory: Path, events: Sequence[Event], metric: str, goal: str) -> list[str]:
     """Write all four files of a run, each in one step.
+
+    Returns:
+        What evidence is damaged and so missing from the files of images and pixels.
 
     Args:
         run_directory: where ``trials/`` lies and ``results/`` goes.
@@ -74,11 +79,15 @@ def write(run_directory: Path, events: Sequence[Event], metric: str, goal: str) 
     folder.mkdir(parents=True, exist_ok=True)
     trials = trial_rows(events, metric, goal)
     images: list[Row] = []
+    damaged: list[str] = []
     confusion: list[Row] = []
     for trial in trials:
         place = run_directory / "trials" / trial["config_id"] / fold_name(trial)
         for split, name in (("validation", "evidence"), ("holdout", "holdout")):
-            evidence = read_evidence(place / f"{name}.safetensors")
+            path = place / f"{name}.safetensors"
+            evidence = read_evidence(path)
+            if evidence is None and path.exists():
+                damaged.append(f"{path} is damaged: its images are missing from the results")
             if evidence is not None:
                 images += _image_rows(trial["trial_id"], split, *evidence)
                 confusion += _confusion_rows(trial["trial_id"], split, *evidence)
@@ -86,6 +95,7 @@ def write(run_directory: Path, events: Sequence[Event], metric: str, goal: str) 
     _save(folder / "epochs.parquet", epoch_rows(events), EPOCHS)
     _save(folder / "images.parquet", images, IMAGES)
     _save(folder / "confusion.parquet", confusion, CONFUSION)
+    return damaged
 
 
 def fold_name(trial: Row) -> str:
@@ -146,6 +156,7 @@ def trial_rows(events: Sequence[Event], metric: str, goal: str) -> list[Row]:
                 "images_per_second": images / seconds if seconds else None,
                 "parameters": best.get("parameters"),
                 "attempts": trial.attempts,
+                "micro_batch": trial.micro_batch or config.config["train"].get("batch_size"),
                 "node": ends.get(trial.trial_id, {}).get("node"),
                 "error": trial.error,
                 "champion": trial.config_id in champions,
@@ -167,6 +178,7 @@ def _best(curve: Sequence[Event], metric: str, goal: str) -> Event:
 def read_evidence(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]] | None:
     """(N, K, K) confusion matrices of a split and their facts; None where there are none."""
     try:
+        checksum.verify(path)
         with safe_open(path, framework="numpy") as file:
             facts = json.loads(file.metadata()["segsweep"])
             return file.get_tensor("matrix"), facts

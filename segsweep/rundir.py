@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -88,8 +89,12 @@ def load(path: Path) -> Run:
 def write_atomically(path: Path, text: str) -> None:
     """Write a small text file in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_settings(path: Path, text: str, settings: SweepSpec) -> None:
@@ -99,7 +104,11 @@ def write_settings(path: Path, text: str, settings: SweepSpec) -> None:
 
 
 class Lock:
-    """One launch at a time in a run directory; the system lets go when the process ends."""
+    """One launch at a time in a run directory; the system lets go when the process ends.
+
+    Attributes:
+        stale: who held it last and ended without giving it back; None where all was well.
+    """
 
     def __init__(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
@@ -113,11 +122,12 @@ class Lock:
             raise RunError(
                 Problem(what, str(path), hint="wait for it, or stop that process")
             ) from error
-        self._file.seek(0)
-        self._file.truncate()
+        self.stale = self._holder() if os.fstat(self._file.fileno()).st_size else None
+        self._file.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": now}, self._file)
-        self._file.flush()
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name on it
+            os.write(self._file.fileno(), json.dumps(facts).encode())
 
     def _holder(self) -> str:
         self._file.seek(0)
@@ -129,4 +139,5 @@ class Lock:
 
     def release(self) -> None:
         """Let the next launch in."""
+        self._file.truncate(0)
         self._file.close()

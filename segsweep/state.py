@@ -25,7 +25,8 @@ class TrialState:
         rungs: epochs at which the trial has been compared, with the verdict.
         parked: it waits at its last rung for a promotion.
         attempts: how often it was handed to a worker.
-        lost: how often that worker died.
+        lost: how often that worker died, or ran out of memory.
+        micro_batch: images a pass, where memory ran out with whole batches.
     """
 
     trial_id: str
@@ -39,6 +40,7 @@ class TrialState:
     parked: bool = False
     attempts: int = 0
     lost: int = 0
+    micro_batch: int | None = None
     error: str | None = None
 
     def best(self, goal: str) -> float | None:
@@ -173,9 +175,13 @@ class SearchState:
         trial = self.trials[event["trial_id"]]
         self._reopen(trial)
         trial.lost = 0
+        if not trial.values:
+            trial.micro_batch = None  # perhaps there is more memory now
 
     def _on_lost(self, event: Event) -> None:
-        self.trials[event["trial_id"]].lost += 1
+        trial = self.trials[event["trial_id"]]
+        trial.lost += 1
+        trial.micro_batch = event.get("micro_batch", trial.micro_batch)
 
     def _on_epoch(self, event: Event) -> None:
         self.trials[event["trial_id"]].values[event["epoch"]] = event[self.metric]

@@ -18,12 +18,14 @@ from segsweep.data.cache import ImageSet
 from segsweep.data.folds import Folds
 from segsweep.data.loader import Loader
 from segsweep.engine import Evaluation, evaluate, prepare_model, prepare_process, train_epoch
-from segsweep.errors import Diverged
+from segsweep.errors import Diverged, disk_is_full
 from segsweep.identity import trial_seed
 from segsweep.metrics import scores
 from segsweep.progress import Progress, Report, save_evidence
 
 EXAMPLES = 4  # validation images whose prediction is kept at the best epoch
+# what else says that memory ran out: torch has an exception of its own for some of it only
+NO_MEMORY = ("CUDA error: out of memory", "ALLOC_FAILED", "can't allocate memory")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ def directory(run_directory: str | Path, config_id: str, fold: int, replicate: i
 
 
 def run_trial(
-    config: Mapping[str, Any], fold: int, inputs: Inputs, place: Path, replicate: int = 0
+    config: Mapping[str, Any],
+    fold: int,
+    inputs: Inputs,
+    place: Path,
+    replicate: int = 0,
+    micro_batch: int | None = None,
 ) -> Iterator[Report]:
     """Train one config on one fold, from its last checkpoint where there is one.
 
@@ -64,33 +71,54 @@ def run_trial(
         inputs: the data and what else trials share.
         place: the trial's directory.
         replicate: seeds of the same fold are told apart by it.
+        micro_batch: images a pass where memory ran out with whole batches; see ``train_epoch``.
 
     Yields:
-        One report an epoch (``epoch``, ``train_loss``, ``val_*``, …), then one with ``status``.
-        When a trial goes on from a checkpoint, its epoch is reported once more.
+        One report an epoch (``epoch``, ``train_loss``, ``val_*``, …), then one with ``status``;
+        ``incomplete`` where the disk is full. When a trial goes on from a checkpoint, its epoch is
+        reported once more, after a report ``damaged`` where a checkpoint could not be used.
     """
     try:
-        yield from _epochs(config, fold, inputs, place, replicate)
-        yield {"status": "finished"}
+        yield from _epochs(config, fold, inputs, place, replicate, micro_batch)
+        end: Report = {"status": "finished"}
     except Diverged as error:
-        yield {"status": "diverged", "error": str(error)}
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        yield {"status": "out_of_memory", "error": _first_line(error)}
+        end = {"status": "diverged", "error": str(error)}
     except Exception as error:  # one trial must not end the sweep
-        if "CUDA error" in str(error):
-            raise  # the process is broken for every later trial: let it die and be replaced
-        yield {"status": "failed", "error": _first_line(error)}
+        end = _failure(error)
+    yield end  # not before: the exception holds on to the model and its memory
+
+
+def _failure(error: Exception) -> Report:
+    """How a trial ends that ``error`` has ended."""
+    text = _first_line(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        sign in str(error) for sign in NO_MEMORY
+    ):
+        return {"status": "out_of_memory", "error": text}
+    if disk_is_full(error):
+        return {"status": "incomplete", "error": text}
+    if "CUDA error" in str(error):
+        raise error  # the process is broken for every later trial: let it die and be replaced
+    return {"status": "failed", "error": text}
 
 
 def _epochs(
-    config: Mapping[str, Any], fold: int, inputs: Inputs, place: Path, replicate: int
+    config: Mapping[str, Any],
+    fold: int,
+    inputs: Inputs,
+    place: Path,
+    replicate: int,
+    micro_batch: int | None,
 ) -> Iterator[Report]:
     train, metric = config["train"], config["metric"]
     seed = trial_seed(config["seed"], fold, replicate)
     prepare_process(seed, inputs.cpus)
-    parts = _Parts(config, fold, inputs, seed)
+    parts = _Parts(config, fold, inputs, seed, micro_batch)
     progress = Progress(place, parts.model, parts.optimizer, parts.schedule, parts.scaler)
-    if (report := progress.resume()) is not None:
+    report = progress.resume()
+    if progress.damaged:
+        yield {"damaged": progress.damaged, "epoch": progress.epoch}
+    if report is not None:
         yield report
     while not progress.done(train["epochs"], train["patience"]):
         report, result = parts.run(progress.epoch + 1)
@@ -107,8 +135,16 @@ def _epochs(
 class _Parts:
     """Everything that a config names, built: each setting is read here and nowhere else."""
 
-    def __init__(self, config: Mapping[str, Any], fold: int, inputs: Inputs, seed: int) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        fold: int,
+        inputs: Inputs,
+        seed: int,
+        micro_batch: int | None,
+    ) -> None:
         train, data = config["train"], inputs.data
+        self.micro_batch = micro_batch
         self.train, self.classes = train, len(data.classes)
         self.device = torch.device("cuda" if inputs.gpu else "cpu")
         self.model = prepare_model(build_model(config, inputs), self.device)
@@ -136,7 +172,11 @@ class _Parts:
         )
         validation = inputs.folds.validation_indices(fold)
         self.checks = Loader(
-            data, validation, batch_size=train["batch_size"], seed=seed, shuffle=False
+            data,
+            validation,
+            batch_size=micro_batch or train["batch_size"],
+            seed=seed,
+            shuffle=False,
         )
         step = max(1, len(validation) // EXAMPLES)
         self.examples: list[int] = validation[::step][:EXAMPLES].tolist()
@@ -153,6 +193,7 @@ class _Parts:
             precision=self.train["precision"],
             scaler=self.scaler,
             grad_clip=self.train["grad_clip"],
+            micro_batch=self.micro_batch,
         )
         trained = time.perf_counter()
         result = evaluate(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from segsweep import checkpoint
+from segsweep import checkpoint, checksum
 from segsweep.errors import TrialError
 
 
@@ -27,11 +28,11 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
     path = tmp_path / "x.safetensors"
     checkpoint.save(path, {"a": torch.ones(1)}, {})
 
-    def full(tensors: object, target: Path, metadata: object) -> None:
-        target.write_bytes(b"half")
+    def full(data: bytes) -> Iterator[bytes]:
+        yield data[:50]
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(checksum, "sealed", full)
     with pytest.raises(OSError, match="No space"):
         checkpoint.save(path, {"a": torch.zeros(1)}, {})
     assert list(tmp_path.iterdir()) == [path]
@@ -47,6 +48,24 @@ def test_what_cannot_be_read_says_so(tmp_path: Path, damage: str) -> None:
     elif damage == "pickle":
         torch.save({"a": torch.ones(1)}, path)
     with pytest.raises(TrialError, match="cannot be read"):
+        checkpoint.load(path)
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    tensors = {"a": torch.rand(3, 4), "b": torch.arange(5)}
+    facts = {"epoch": 3, "text": '"checksum":"' + "0" * 64 + '"'}
+    checkpoint.save(path, tensors, facts)
+    assert checkpoint.load(path)[1] == facts
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        raw = bytearray(whole)
+        raw[place] ^= 1 << place % 8
+        path.write_bytes(raw)
+        with pytest.raises(TrialError, match="cannot be read"):
+            checkpoint.load(path)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(TrialError, match="checksum"):
         checkpoint.load(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from segsweep import checkpoint, trial
 from segsweep.check import Checked, check
-from segsweep.progress import BEST, EVIDENCE, LAST, Report
+from segsweep.progress import BEST, EVIDENCE, LAST, PREVIOUS, Report
 from segsweep.trial import Inputs, run_trial
 from tests.helpers import tiny, write_sweep
 
@@ -108,12 +109,45 @@ def test_a_trial_goes_on_bit_equal(
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_damaged_last_checkpoint_means_from_the_start(checked: Checked, tmp_path: Path) -> None:
+def damage(path: Path, how: str) -> None:
+    raw = bytearray(path.read_bytes())
+    if how == "truncated":
+        del raw[-1]
+    else:
+        raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize("how", ["truncated", "bit flipped"])
+@pytest.mark.parametrize(("names", "goes_on_from"), [([LAST], 2), ([LAST, PREVIOUS], 0)])
+def test_a_damaged_checkpoint_is_told_and_changes_no_number(
+    checked: Checked, tmp_path: Path, how: str, names: list[str], goes_on_from: int
+) -> None:
     whole = reports(checked, tmp_path / "whole")
     place = tmp_path / "parts"
-    interrupted(run_trial(config(checked), 0, inputs(checked), place), 2)
-    (place / LAST).write_bytes((place / LAST).read_bytes()[:200])
-    assert numbers(reports(checked, place)) == numbers(whole)
+    interrupted(run_trial(config(checked), 0, inputs(checked), place), 3)
+    for name in names:
+        damage(place / name, how)
+    told, *rest = reports(checked, place)
+    assert told["epoch"] == goes_on_from
+    assert [text.split()[0] for text in told["damaged"]] == names
+    assert numbers(rest) == numbers(whole)[max(0, goes_on_from - 1) :]
+    for name in (BEST, LAST, PREVIOUS):
+        a, b = (checkpoint.load(tmp_path / side / name)[0] for side in ("whole", "parts"))
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_worker_that_died_between_two_checkpoints_goes_on(
+    checked: Checked, tmp_path: Path
+) -> None:
+    whole = reports(checked, tmp_path / "whole")
+    place = tmp_path / "parts"
+    interrupted(run_trial(config(checked), 0, inputs(checked), place), 3)
+    (place / LAST).unlink()  # moved aside already, and the new one not yet in its place
+    litter = place / f".{LAST}.12345.tmp"
+    litter.write_bytes(b"half")
+    assert numbers(reports(checked, place)) == numbers(whole)[1:]
+    assert not litter.exists()
 
 
 def test_patience_ends_a_trial_that_no_longer_improves(checked: Checked, tmp_path: Path) -> None:
@@ -134,6 +168,9 @@ def test_a_loss_that_is_not_a_number_is_diverged(checked: Checked, tmp_path: Pat
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
         (MemoryError(), "out_of_memory"),
+        (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
+        (OSError(errno.ENOSPC, "No space left on device"), "incomplete"),
+        (OSError(errno.EACCES, "Permission denied"), "failed"),
         (RuntimeError("broken\nlong story"), "failed"),
     ],
 )

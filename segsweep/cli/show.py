@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segsweep.compare import Ranked, table
+from segsweep.compare import Ranked, reduced, table
 from segsweep.display import duration
 from segsweep.errors import EXIT_INTERRUPTED, UserError
+from segsweep.fulldisk import human
 from segsweep.spec import SweepSpec
 
 if TYPE_CHECKING:
@@ -56,15 +57,6 @@ def checked(console: Console, found: Checked) -> None:
     )
 
 
-def size(count: float) -> str:
-    """Bytes in the unit that fits."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
 def plan(console: Console, made: Plan) -> None:
     """The plan as a table."""
     for notice in made.notices:
@@ -92,7 +84,7 @@ def plan(console: Console, made: Plan) -> None:
     )
     console.print(
         f"at most {duration(made.seconds)} with {made.concurrent} at a time on {made.device}, "
-        f"{size(made.bytes)} on disk; early stopping makes both less",
+        f"{human(made.bytes)} on disk; early stopping makes both less",
         highlight=False,
     )
 
@@ -103,6 +95,8 @@ def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
         console.print("no trial has finished yet")
         return
     console.print(table(spec, rows))
+    for line in reduced(rows):
+        console.print(f"note: {line}", style="yellow", markup=False, soft_wrap=True)
     if any(not row.final for row in rows):
         console.print("dim rows have not finished all folds yet", style="dim")
 
@@ -144,6 +138,8 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
     for cell in () if interrupted else ended.without_champion:
         text = f"note: {cell} has no champion: none of its configs finished all folds"
         console.print(text, style="yellow", markup=False)
+    for note in ended.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     for warning in ended.warnings:
         console.print(f"note: W&B: {warning}", style="yellow", markup=False)
     console.print()

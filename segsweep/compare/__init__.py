@@ -1,5 +1,13 @@
 """Comparing what a sweep has found. Imports neither torch nor Ray."""
 
-from segsweep.compare.ranking import Ranked, race_summary, races, rank, rank_state, table
+from segsweep.compare.ranking import (
+    Ranked,
+    race_summary,
+    races,
+    rank,
+    rank_state,
+    reduced,
+    table,
+)
 
-__all__ = ["Ranked", "race_summary", "races", "rank", "rank_state", "table"]
+__all__ = ["Ranked", "race_summary", "races", "rank", "rank_state", "reduced", "table"]

@@ -27,6 +27,8 @@ class Ranked:
         final: all folds are finished.
         holdout: mean over the fold models of the same score on the holdout, and its spread.
         configs: how many of the cell were tried; ``stopped`` of them early.
+        micro_batch: fewest images a pass of any of the cell's trials, where memory ran out with
+            whole batches; ``reduced`` counts those trials.
     """
 
     cell: str
@@ -41,6 +43,8 @@ class Ranked:
     holdout_std: float | None
     configs: int
     stopped: int
+    micro_batch: int | None = None
+    reduced: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for ``--json``."""
@@ -88,6 +92,7 @@ def _best_of(
     config, values = max(final or scored, key=order)
     held = [holdout.get(t.trial_id) for slot, t in config.trials.items() if slot in slots]
     known = [value for value in held if value is not None]
+    passes = [t.micro_batch for c in configs for t in c.trials.values() if t.micro_batch]
     return Ranked(
         cell=cell,
         label=label,
@@ -101,6 +106,8 @@ def _best_of(
         holdout_std=stdev(known) if len(known) > 1 else None,
         configs=len(configs),
         stopped=sum(config.status(slots) == "stopped" for config in configs),
+        micro_batch=min(passes, default=None),
+        reduced=len(passes),
     )
 
 
@@ -111,6 +118,16 @@ def _values(config: ConfigState, spec: SweepSpec) -> list[float]:
         if (fold, replicate) in spec.slots:
             by_fold.setdefault(fold, []).append(value)
     return [fmean(values) for values in by_fold.values()]
+
+
+def reduced(rows: Iterable[Ranked]) -> list[str]:
+    """A line for each cell in which memory ran out: its numbers are not quite the batch size's."""
+    return [
+        f"{row.label}: {row.reduced} trials ran out of memory and went on with as few as "
+        f"{row.micro_batch} images a pass, which changes batch normalisation and batch Dice"
+        for row in rows
+        if row.reduced
+    ]
 
 
 def races(events: Iterable[Event]) -> list[dict[str, Any]]:

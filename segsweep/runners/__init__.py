@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
+
+from segsweep.errors import DiskFull
 
 if TYPE_CHECKING:  # replay needs no torch
     from segsweep.interrupt import Interrupt
@@ -11,7 +13,7 @@ if TYPE_CHECKING:  # replay needs no torch
     from segsweep.spec import SweepSpec
     from segsweep.trial import Inputs
 
-__all__ = ["Runner", "Task"]
+__all__ = ["Runner", "Task", "take"]
 
 Task = Callable[[Any, Any], Any]  # shared, item → result
 
@@ -44,3 +46,31 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
+
+
+def take(search: Search, trial_id: str, report: Mapping[str, Any], **facts: Any) -> bool:
+    """Give a report of ``run_trial`` to the search; False where the trial is to end or has.
+
+    Args:
+        search: judges it.
+        trial_id: whose report it is.
+        report: of an epoch, of damage, or with ``status``.
+        facts: for the ledger beside how the trial ended, such as ``node``.
+
+    Raises:
+        DiskFull: the trial could not write, and so no other can.
+    """
+    status, error = report.get("status"), report.get("error")
+    if "damaged" in report:
+        for what in report["damaged"]:
+            search.ledger.append("damaged", what=what, trial_id=trial_id, epoch=report["epoch"])
+        return True
+    if status is None:
+        return search.on_epoch(trial_id, report)
+    if status == "incomplete":
+        raise DiskFull(f"{error}")
+    if status == "out_of_memory":
+        search.on_lost(trial_id, error or status, memory=True)
+    else:
+        search.on_end(trial_id, status, error, **facts)
+    return False

@@ -8,7 +8,7 @@ from typing import Any
 from segsweep.engine import device_facts
 from segsweep.errors import Problem, RunError
 from segsweep.interrupt import Interrupt
-from segsweep.runners import Task
+from segsweep.runners import Task, take
 from segsweep.search import Search
 from segsweep.spec import SweepSpec
 from segsweep.trial import Inputs, directory, run_trial
@@ -32,12 +32,10 @@ class InlineRunner:
         """See ``Runner``."""
         while (job := search.next()) is not None:
             place = directory(inputs.run_directory, job.config_id, job.fold, job.replicate)
-            reports = run_trial(job.config, job.fold, inputs, place, job.replicate)
+            reports = run_trial(job.config, job.fold, inputs, place, job.replicate, job.micro_batch)
             for report in reports:
                 interrupt.check()
-                if "status" in report:
-                    search.on_end(job.trial_id, report["status"], report.get("error"))
-                elif not search.on_epoch(job.trial_id, report):
+                if not take(search, job.trial_id, report):
                     reports.close()  # type: ignore[attr-defined]
                     break
 

@@ -35,6 +35,7 @@ class Job:
     replicate: int
     attempt: int
     config: Mapping[str, Any]
+    micro_batch: int | None = None
 
 
 class Search:
@@ -125,15 +126,24 @@ class Search:
         if name in self.live:
             self._end(name, status, error=error, **facts)
 
-    def on_lost(self, name: str, error: str) -> None:
-        """A worker died: the trial is handed out again, at most ``max_failures`` times."""
+    def on_lost(self, name: str, error: str, *, memory: bool = False) -> None:
+        """A worker died: the trial is handed out again, at most ``max_failures`` times.
+
+        Where memory ran out, it is with half as many images a pass as before.
+        """
         if name not in self.live:
             return
-        self._write("lost", trial_id=name, error=error)
-        if self.state.trials[name].lost > self.spec.max_failures:
-            self._end(name, "failed", error=error)
-        else:
+        trial = self.state.trials[name]
+        facts: dict[str, Any] = {}
+        again = trial.lost < self.spec.max_failures
+        if memory and again:
+            whole = self.state.configs[trial.config_id].config["train"]["batch_size"]
+            facts["micro_batch"] = max(1, (trial.micro_batch or whole) // 2)
+        self._write("lost", trial_id=name, error=error, **facts)
+        if again:
             del self.live[name]
+        else:
+            self._end(name, "out_of_memory" if memory else "failed", error=error)
 
     def conclude(self) -> None:
         """Name the champions, once nothing is left to run."""
@@ -272,17 +282,22 @@ class Search:
     def _start(self, config: ConfigState, slot: Slot) -> Job:
         fold, replicate = slot
         name = trial_id(config.config_id, fold, replicate)
+        known = self.state.trials.get(name)
         self._write(
             "start",
             trial_id=name,
             config_id=config.config_id,
             fold=fold,
             replicate=replicate,
-            attempt=(self.state.trials[name].attempts if name in self.state.trials else 0) + 1,
+            attempt=(known.attempts if known is not None else 0) + 1,
+            micro_batch=known.micro_batch if known is not None else None,
         )
         self._review(config)
-        attempt = self.state.trials[name].attempts
-        job = Job(name, config.config_id, config.cell, fold, replicate, attempt, config.config)
+        trial = self.state.trials[name]
+        job = Job(
+            name, config.config_id, config.cell, fold, replicate, trial.attempts, config.config,
+            trial.micro_batch,
+        )  # fmt: skip
         self.live[name] = job
         return job
 

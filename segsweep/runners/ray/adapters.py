@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from segsweep.interrupt import Interrupt
+from segsweep.runners import take
 from segsweep.search import Search
 
 T = TypeVar("T")
@@ -43,8 +44,8 @@ class Bridge:
         """Tune has ended a trial in an error, perhaps without telling anyone."""
         name = self.handed.pop(trial.trial_id, None)
         if name is not None:
-            cause = _cause(trial)
-            self.guarded(lambda: self.search.on_lost(name, cause), None)
+            memory, cause = _cause(trial)
+            self.guarded(lambda: self.search.on_lost(name, cause, memory=memory), None)
 
     def guarded(self, action: Callable[[], T], otherwise: T) -> T:
         """Do ``action``; an exception is kept and ends the run at the next step."""
@@ -109,7 +110,11 @@ class RungAdapter(FIFOScheduler):
         Tune; where a later version has no such table, only that time is lost.
         """
         super().on_trial_add(tune_controller, trial)
-        cache = getattr(getattr(tune_controller, "_tune_controller", None), "_actor_cache", None)
+        inner = getattr(tune_controller, "_tune_controller", None)
+        manager = getattr(inner, "_actor_manager", None)
+        if manager is not None and not self._warm:
+            translate_losses(manager)
+        cache = getattr(inner, "_actor_cache", None)
         if cache is not None and not self._warm:
             cache.increase_max(trial.placement_group_factory, by=self.bridge.slots)
             self._warm = True
@@ -133,12 +138,8 @@ class RungAdapter(FIFOScheduler):
         self.bridge.lost(trial)
 
     def _take(self, name: str, report: dict[str, Any]) -> bool:
-        search = self.bridge.search
-        node = report["node"]
-        if "status" in report:
-            search.on_end(name, report["status"], report.get("error"), node=node)
-            return False
-        return search.on_epoch(name, {k: v for k, v in report.items() if k != "node"})
+        own = {key: value for key, value in report.items() if key != "node"}
+        return take(self.bridge.search, name, own, node=report["node"])
 
 
 class StepCallback(Callback):
@@ -163,12 +164,56 @@ class Stop(Exception):
     """Ends Tune's loop; the reason is in the bridge."""
 
 
-def _cause(trial: Trial) -> str:
-    """Why a trial ended in an error, in one line."""
+class WorkerLost(RayActorError):
+    """A worker that Ray took away in a way that Tune does not know.
+
+    Args:
+        reason: in one line.
+        memory: the node was about to run out of memory.
+    """
+
+    def __init__(self, reason: str = "", memory: bool = False) -> None:
+        super().__init__(error_msg=reason)
+        self.reason, self.memory = reason, memory
+
+    def __reduce__(self) -> tuple[type[WorkerLost], tuple[str, bool]]:
+        return WorkerLost, (self.reason, self.memory)
+
+
+def translate_losses(manager: Any) -> None:
+    """Let Tune survive a worker that Ray's memory monitor kills.
+
+    Ray 2.60 raises an ``OutOfMemoryError`` for it, which is no ``RayActorError``; Tune's actor
+    manager makes a RuntimeError of what it does not know, and the whole run ends. This reaches
+    into Tune; a later version without that method is left as it is.
+    """
+    original = getattr(manager, "_actor_task_failed", None)
+    if original is None:
+        return
+
+    def failed(tracked_actor_task: Any, exception: Exception) -> None:
+        known = isinstance(exception, (RayActorError, RayTaskError))
+        if isinstance(exception, RayError) and not known:
+            memory = isinstance(exception, OutOfMemoryError)
+            exception = WorkerLost(_first_line(exception), memory)
+        original(tracked_actor_task, exception)
+
+    manager._actor_task_failed = failed
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def _cause(trial: Trial) -> tuple[bool, str]:
+    """Why a trial ended in an error: whether memory ran out, and one line."""
     error = trial.get_pickled_error()
     if error is None:
-        return "the worker was lost"
+        return False, "the worker was lost"
+    if isinstance(error, WorkerLost):
+        return error.memory, error.reason
     if isinstance(error, RayActorError):
-        return "the worker process died"
+        return False, "the worker process died"
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    return False, lines[-1].strip() if lines else type(error).__name__

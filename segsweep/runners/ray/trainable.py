@@ -25,7 +25,9 @@ class TrialActor(Trainable):
         place = directory(
             self.inputs.run_directory, job["config_id"], job["fold"], job["replicate"]
         )
-        self.reports = run_trial(job["config"], job["fold"], self.inputs, place, job["replicate"])
+        self.reports = run_trial(
+            job["config"], job["fold"], self.inputs, place, job["replicate"], job["micro_batch"]
+        )
 
     def step(self) -> dict[str, Any]:
         """The next epoch, or how the trial ended."""
