@@ -65,6 +65,7 @@ def _base(spec: SweepSpec, source_options: Mapping[str, Any], found: Found) -> d
         "name": spec.dataset.name,
         "image_size": list(spec.dataset.image_size),
         "holdout": spec.dataset.holdout,
+        "leave_out": sorted(spec.dataset.leave_out),
         **source_options,
     }
     return {

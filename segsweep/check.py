@@ -10,7 +10,7 @@ from typing import Any
 
 from segsweep import cells as cells_module
 from segsweep import spec as spec_module
-from segsweep.data import archive, cache, sources
+from segsweep.data import archive, cache, leave_out, sources
 from segsweep.data.cache import ImageSet, Prepared
 from segsweep.data.duplicates import duplicates
 from segsweep.data.folds import Folds, make_folds
@@ -113,7 +113,7 @@ def check(
     source, options = _source(spec, found)
     cells = cells_module.build(spec, options, found)
     if source is not None:
-        cells_module.meaning_problems(spec, cells, len(source.classes), found)
+        cells_module.meaning_problems(spec, cells, _classes(source, spec, found), found)
         _list(source, spec, found)
     found.stop()
     assert source is not None  # noqa: S101 - a missing source is a problem
@@ -159,6 +159,15 @@ def _source(spec: SweepSpec, found: Found) -> tuple[Source | None, dict[str, Any
     return None, {}
 
 
+def _classes(source: Source, spec: SweepSpec, found: Found) -> int:
+    """How many classes are left to learn."""
+    out, wrong = spec.dataset.leave_out, False
+    for place, problem in leave_out.problems(source.classes, out):
+        found(f"dataset.leave_out{place}", problem)
+        wrong = True
+    return len(source.classes if wrong else leave_out.kept(source.classes, out))
+
+
 def _build(spec: SweepSpec, options: Mapping[str, Any]) -> Source:
     """The source over a directory, or over an archive's files and the one directory they lie in."""
     name, given = spec.dataset.name, spec.dataset.root
@@ -183,7 +192,7 @@ def _list(source: Source, spec: SweepSpec, found: Found) -> None:
         samples, problems = [], [Problem(f"cannot be used: {error}")]
     if found.problems or not samples:  # else decoding names these and all others together
         for problem in problems:
-            found("" if problem.where else "dataset.root", problem)
+            found("" if problem.where or problem.key else "dataset.root", problem)
     if not samples:
         return
     attributes = sorted(set.intersection(*(set(sample.attributes) for sample in samples)))
@@ -210,6 +219,7 @@ def _prepare(
         stratify_by=spec.folds.stratify_by,
         group_by=spec.folds.group_by,
         cache_dir=Path(spec.storage_path) / CACHE,
+        leave_out=spec.dataset.leave_out,
         on_progress=on_progress,
     )
 

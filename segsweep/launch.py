@@ -227,7 +227,7 @@ class _Launch:
 
     def _inputs(self) -> Inputs:
         return Inputs(
-            data=self.checked.data,
+            data=self.checked.data.for_trials(),
             folds=self.checked.folds,
             run_directory=str(self.place),
             encoders=self.encoders,

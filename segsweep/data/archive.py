@@ -65,14 +65,12 @@ def unpack(path: Path, cache_dir: Path) -> Path:
             entries = [e for e in archive.infolist() if e.filename.split("/")[0] not in _JUNK]
             problems = _problems(entries, path.stat().st_size)
             if problems:
-                raise DataError(
-                    Problem(p.what, str(path), "dataset.root", p.hint) for p in problems
-                )
+                raise DataError(Problem(p.what, str(path), "root", p.hint) for p in problems)
             _extract(archive, entries, cache_dir, target)
     except (OSError, EOFError, ValueError, RuntimeError, *_DAMAGE) as error:
         reason = getattr(error, "strerror", None) or error
         hint = "unpack it yourself, and point `dataset.root` to the directory"
-        problem = Problem(f"cannot be unpacked: {reason}", str(path), "dataset.root", hint)
+        problem = Problem(f"cannot be unpacked: {reason}", str(path), "root", hint)
         raise DataError(problem) from error
     return target
 

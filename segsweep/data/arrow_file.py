@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ VERSION = 2
 """Raised whenever the same input gives another file."""
 
 _META = b"segsweep"
-_COLUMNS = ("image", "mask", "image_id", "pixel_hash")
+_COLUMNS = ("image", "mask", "image_id", "pixel_hash", "original_mask")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class ImageSet:
         classes: names; the index is the label.
         fingerprint: of the whole dataset, holdout included; see `Prepared`.
         pixel_hashes: N hashes of the images as decoded, before resizing: equal for equal pixels.
+        original_masks: (N, H, W) labels of `original_classes`, where classes are left out.
+        original_classes: names of all classes, where some are left out.
     """
 
     images: NDArray[np.uint8]
@@ -49,6 +51,22 @@ class ImageSet:
     classes: tuple[str, ...]
     fingerprint: str
     pixel_hashes: tuple[str, ...] = ()
+    original_masks: NDArray[np.uint8] | None = None
+    original_classes: tuple[str, ...] = ()
+
+    def original(self) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+        """Masks (N, H, W) and class names as if `dataset.leave_out` were not set.
+
+        A left-out class is IGNORE in ``masks`` and has its own label here: the anomaly, for
+        whoever scores how well a model knows what it does not know.
+        """
+        if self.original_masks is None:
+            return self.masks, self.classes
+        return self.original_masks, self.original_classes
+
+    def for_trials(self) -> ImageSet:
+        """The same without the labels of what is left out, which no trial may see."""
+        return replace(self, original_masks=None, original_classes=())
 
 
 def load(path: Path) -> ImageSet:
@@ -66,6 +84,7 @@ def _open(path: Path) -> tuple[ImageSet, dict[str, Any]]:
         meta: dict[str, Any] = json.loads(batch.schema.metadata[_META])
         height, width = meta["size"]
         shape = (batch.num_rows, height, width)
+        original = "original_mask" in batch.schema.names
         names = [name for name in batch.schema.names if name not in _COLUMNS]
         data = ImageSet(
             _view(batch, "image", (*shape, 3)),
@@ -75,6 +94,8 @@ def _open(path: Path) -> tuple[ImageSet, dict[str, Any]]:
             tuple(meta["classes"]),
             str(meta["fingerprint"]),
             tuple(batch.column("pixel_hash").to_pylist()),
+            _view(batch, "original_mask", shape) if original else None,
+            tuple(meta["original_classes"]),
         )
     except FileNotFoundError as error:
         hint = "run the launch again: it is rebuilt from the dataset"
@@ -104,12 +125,14 @@ def write(path: Path, data: ImageSet) -> None:
         "mask": _fixed(data.masks, height * width, count),
         "image_id": pa.array(data.image_ids, pa.string()),
         "pixel_hash": pa.array(data.pixel_hashes, pa.string()),
+        **_original(data, height * width),
         **{f"@{name}": pa.array(values, pa.string()) for name, values in data.attributes.items()},
     }
     meta = {
         "version": VERSION,
         "size": [height, width],
         "classes": list(data.classes),
+        "original_classes": list(data.original_classes),
         "fingerprint": data.fingerprint,
         "check": _check(data),
     }
@@ -131,6 +154,12 @@ def write(path: Path, data: ImageSet) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def _original(data: ImageSet, width: int) -> dict[str, Any]:
+    if data.original_masks is None:
+        return {}
+    return {"original_mask": _fixed(data.original_masks, width, len(data.original_masks))}
+
+
 def _fixed(array: NDArray[np.uint8], width: int, count: int) -> Any:
     return pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(width), count, [None, pa.py_buffer(array)]
@@ -148,7 +177,8 @@ def digest(texts: Sequence[Any], arrays: Sequence[NDArray[np.uint8]] = ()) -> st
 
 def _check(data: ImageSet) -> str:
     texts = [data.image_ids, data.attributes, data.classes, data.fingerprint, data.pixel_hashes]
-    return digest(texts, (data.images, data.masks))
+    original = () if data.original_masks is None else (data.original_masks,)
+    return digest([*texts, data.original_classes], (data.images, data.masks, *original))
 
 
 def verified(path: Path) -> str | None:

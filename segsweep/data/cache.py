@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.data.arrow_file import VERSION, ImageSet, digest, load, verified, write
-from segsweep.data.decoding import decode_all, digest_all
+from segsweep.data.decoding import Part, decode_all, digest_all
 from segsweep.data.folds import split_holdout
+from segsweep.data.leave_out import without
 from segsweep.data.sources.base import Sample, Source
 from segsweep.errors import DataError, Problem
 from segsweep.registry import suggest
@@ -56,6 +57,7 @@ def prepare(
     stratify_by: str | None,
     group_by: str | None,
     cache_dir: Path,
+    leave_out: Sequence[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Decodes the dataset, unless it has been done before.
@@ -65,11 +67,13 @@ def prepare(
         name: its name in `SOURCES`.
         options: its resolved options.
         image_size: height and width that everything is resized to.
-        holdout: the share to hold out, 0 for none, or ``"official"`` for the split ``test``.
+        holdout: the share to hold out, 0 for none, or ``"official"`` for the source's own.
         seed: decides who is held out.
         stratify_by: the attribute that the holdout is stratified by.
         group_by: the attribute whose groups are held out as a whole.
         cache_dir: where the files go; made if missing.
+        leave_out: classes whose pixels are ignored and that have no label; the masks with them
+            are kept beside, see `ImageSet.original`.
         on_progress: called with the number of images done and of all.
 
     Raises:
@@ -82,9 +86,11 @@ def prepare(
     if problems or not samples:  # look into the sound rest as well: all mistakes at once
         problems += decode_all(source, samples, image_size, _one_part(samples), on_progress)[2]
         raise DataError(problems or [Problem("the dataset holds no images")])
-    held = _held_out(samples, holdout, seed, stratify_by, group_by)
+    official = source.official_holdout
+    held = _held_out(samples, holdout, seed, stratify_by, group_by, official)
     # who is held out, not the settings it came from: without a holdout the seed changes nothing
-    settings = (name, dict(options), image_size, source.classes, held.tolist())
+    out = sorted(leave_out)
+    settings = (name, dict(options), image_size, source.classes, held.tolist(), out)
     key = _key(samples, digests, settings)
     train = cache_dir / f"{key}-train.arrow"
     test = cache_dir / f"{key}-holdout.arrow" if held.any() else None
@@ -94,7 +100,7 @@ def prepare(
     parts, hashes, problems = decode_all(source, samples, image_size, held, on_progress)
     if problems:
         raise DataError(problems)
-    fingerprint = _save((train, test), parts, hashes, samples, held, source.classes)
+    fingerprint = _save((train, test), parts, hashes, samples, held, source.classes, out)
     return Prepared(train, test, fingerprint, len(samples), len(samples))
 
 
@@ -106,25 +112,30 @@ def _verified(train: Path, test: Path | None) -> str | None:
 
 def _save(
     paths: tuple[Path, Path | None],
-    parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    parts: Sequence[Part],
     hashes: Sequence[str],
     samples: Sequence[Sample],
     held: NDArray[np.bool_],
     classes: tuple[str, ...],
+    out: Sequence[str],
 ) -> str:
     """Writes both parts and returns the fingerprint of the whole."""
+    original: list[tuple[NDArray[np.uint8] | None, tuple[str, ...]]] = [(None, ())] * 2
+    if out:
+        original = [(masks, classes) for _, masks in parts]
+        parts, classes = without(parts, classes, out)
     fingerprint = _fingerprint(parts, samples, held, classes)
-    for path, part, chosen in zip(paths, parts, (~held, held), strict=True):
+    for path, part, whole, chosen in zip(paths, parts, original, (~held, held), strict=True):
         if path is not None:
             indices = [int(index) for index in np.flatnonzero(chosen)]
             labels = _labels([samples[index] for index in indices])
             pixels = tuple(hashes[index] for index in indices)
-            write(path, ImageSet(*part, *labels, classes, fingerprint, pixels))
+            write(path, ImageSet(*part, *labels, classes, fingerprint, pixels, *whole))
     return fingerprint
 
 
 def _fingerprint(
-    parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+    parts: Sequence[Part],
     samples: Sequence[Sample],
     held: NDArray[np.bool_],
     classes: tuple[str, ...],
@@ -158,17 +169,17 @@ def _held_out(
     seed: int,
     stratify_by: str | None,
     group_by: str | None,
+    official: str,
 ) -> NDArray[np.bool_]:
     key = "dataset.holdout"
     strata = attribute(samples, stratify_by, "folds.stratify_by")
     groups = attribute(samples, group_by, "folds.group_by")
     if holdout == "official":
-        held = np.asarray([sample.split == "test" for sample in samples])
+        held = np.asarray([sample.split == official for sample in samples])
         if held.any() and not held.all():
             return held
-        what = (
-            "every image is in the split 'test'" if held.any() else "no image is in a split 'test'"
-        )
+        which = "every image is in the" if held.any() else "no image is in a"
+        what = f"{which} split {official!r}"
         raise DataError(Problem(what, key=key, hint="set `holdout` to a share such as 0.2"))
     if isinstance(holdout, str) or not 0 <= holdout < 1:
         what = f"{holdout!r} is neither 'official' nor a number from 0 to less than 1"

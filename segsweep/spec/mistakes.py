@@ -24,7 +24,6 @@ LOWER_IS_BETTER = frozenset({"val/loss"})
 NOT_YET: dict[KeyPath, str] = {
     ("calibration",): "",
     ("tracking",): "W&B is the tracker",
-    ("dataset", "leave_out"): "",
 }
 
 

@@ -32,6 +32,7 @@ class Dataset(_Section):
     root: str | None = None
     image_size: Annotated[tuple[Positive, Positive], Strict(False)] = (96, 128)
     holdout: Annotated[float, Field(ge=0, lt=1)] | Literal["official"] = 0.2
+    leave_out: list[str] = []
 
     @property
     def options(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Sources: the contract of all of them, and what each does with odd and broken input."""
+"""Sources of one's own data and of PH2: options, layouts, mistakes of structure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsweep.data.sources import IGNORE, SOURCES, Source, build, resolve
+from segsweep.data.sources import IGNORE, Source, build, resolve
 from segsweep.errors import DataError, UnknownName, UserError
 from tests.data.builders import SIZE, disc, make_folder, make_ph2, picture, save
 
@@ -34,58 +34,6 @@ def _problems(source: Source) -> str:
 
 def _folder(root: Path, **options: Any) -> Source:
     return build("folder", root=root, options=options)
-
-
-@pytest.fixture(params=["ph2", "ph2_bars", "ph2_real", "folder", "folder_classes", "synthetic"])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    match request.param:
-        case "ph2":
-            return build("ph2", root=make_ph2(tmp_path, 7), options={})
-        case "ph2_bars":
-            return build("ph2", root=make_ph2(tmp_path, 7, bars=True), options={})
-        case "ph2_real":
-            return build("ph2", root=_real_ph2(), options={})
-        case "folder":
-            return _folder(make_folder(tmp_path, 5))
-        case "folder_classes":
-            return _folder(make_folder(tmp_path, 5, COLOURS), classes=COLOURS)
-        case _:
-            return build("synthetic_lesions", root=None, options={"images": 7})
-
-
-class TestContract:
-    """What every source promises."""
-
-    def test_ids_are_sorted_and_unique(self, source: Source) -> None:
-        ids = [sample.image_id for sample in source.samples()]
-        assert len(ids) >= 5
-        assert ids == sorted(set(ids))
-
-    def test_a_sound_dataset_has_no_problems(self, source: Source) -> None:
-        samples, problems = source.scan()
-        assert problems == []
-        assert samples == source.samples()
-
-    def test_pixels_and_labels(self, source: Source) -> None:
-        for sample in source.samples()[:7]:
-            image, mask = source.read(sample)
-            assert image.dtype == mask.dtype == np.uint8
-            assert image.shape == (*mask.shape, 3)
-            assert set(np.unique(mask)) <= {*range(len(source.classes)), IGNORE}
-            assert 0 < (mask == 1).mean() < 1
-
-    def test_reading_twice_gives_the_same(self, source: Source) -> None:
-        first, *_, last = source.samples()
-        for sample in (first, last, first):
-            for one, other in zip(source.read(sample), source.read(sample), strict=True):
-                np.testing.assert_array_equal(one, other)
-
-    def test_digests_are_stable_and_differ(self, source: Source) -> None:
-        samples = source.samples()[:7]
-        digests = [source.digest(sample) for sample in samples]
-        assert digests == [source.digest(sample) for sample in samples]
-        assert len(set(digests)) == len(samples)
-        assert {len(digest) for digest in digests} == {64}
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -128,17 +76,6 @@ class TestOptions:
     def test_folder_options_that_cannot_be(self, options: Mapping[str, Any], message: str) -> None:
         with pytest.raises(UserError, match=message):
             resolve("folder", options)
-
-    @pytest.mark.parametrize("name", ["ph2", "folder"])
-    def test_a_missing_root_says_where_it_looked(self, name: str, tmp_path: Path) -> None:
-        text = _problems(build(name, root=tmp_path / "nowhere", options={}))
-        assert str(tmp_path / "nowhere") in text
-        assert "dataset.root" in text
-        assert "SEGSWEEP_DATA" in text
-        assert "dataset.root" in _problems(build(name, root=None, options={}))
-
-    def test_every_source_is_covered_by_the_contract(self) -> None:
-        assert set(SOURCES) == {"ph2", "folder", "synthetic_lesions"}
 
 
 class TestPh2:

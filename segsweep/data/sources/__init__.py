@@ -10,8 +10,13 @@ from pydantic import ValidationError
 
 from segsweep import registry
 from segsweep.data.sources.base import IGNORE, Sample, Source
+from segsweep.data.sources.camvid import CamVid
+from segsweep.data.sources.carparts import CarParts
+from segsweep.data.sources.cityscapes import Cityscapes
 from segsweep.data.sources.folder import Folder
+from segsweep.data.sources.mvtec import MvTec
 from segsweep.data.sources.ph2 import Ph2
+from segsweep.data.sources.smiyc import Smiyc
 from segsweep.data.sources.synthetic_lesions import SyntheticLesions
 from segsweep.errors import Problem, UserError
 
@@ -20,6 +25,11 @@ __all__ = ["IGNORE", "SOURCES", "Sample", "Source", "build", "resolve"]
 SOURCES: dict[str, Callable[..., Source]] = {
     "ph2": Ph2,
     "folder": Folder,
+    "camvid": CamVid,
+    "cityscapes": Cityscapes,
+    "mvtec": MvTec,
+    "carparts": CarParts,
+    "smiyc": Smiyc,
     "synthetic_lesions": SyntheticLesions,
 }
 

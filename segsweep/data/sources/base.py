@@ -23,8 +23,11 @@ IGNORE = 255
 """The one value that means "no label here" in every cached mask."""
 
 BINARY = ("background", "lesion")
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 _HIGHEST_VALUE = 65535
+
+Palette = tuple[tuple[int, int, int], ...]
+"""An RGB colour for each class."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,13 @@ class Source(Protocol):
 
     Attributes:
         classes: class names; the index is the label.
+        palette: the colours that the dataset's authors paint the classes in, where they do.
+        official_holdout: the official split that ``holdout: official`` holds out.
     """
 
     classes: tuple[str, ...]
+    palette: Palette | None
+    official_holdout: str
 
     def scan(self) -> tuple[list[Sample], list[Problem]]:
         """The usable samples sorted by ``image_id``, and everything that is wrong besides."""

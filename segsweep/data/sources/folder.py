@@ -22,24 +22,20 @@ from pydantic import Field
 from segsweep.data.sources.base import (
     BINARY,
     IGNORE,
-    IMAGE_SUFFIXES,
     Sample,
     binary_labels,
-    confined,
-    digest_files,
     missing_root,
     read_image,
     read_values,
-    sound,
     to_labels,
 )
-from segsweep.errors import DataError, Problem, UserError
+from segsweep.data.sources.files import FileSource, list_files, pair
+from segsweep.errors import Problem, UserError
 
 PixelValue = Annotated[int, Field(ge=0, le=65535)]
-_Found = tuple[dict[str, Path], list[Problem]]
 
 
-class Folder:
+class Folder(FileSource):
     """Images and masks in two directories.
 
     Args:
@@ -58,8 +54,8 @@ class Folder:
         ignore_index: PixelValue | None = None,
         mask_suffix: str = "",
     ) -> None:
+        super().__init__(root)
         self.classes: tuple[str, ...] = tuple(classes) if classes is not None else BINARY
-        self._root = root
         self._suffix = mask_suffix
         self._ignore = ignore_index
         self._table = None if classes is None else _table(classes, ignore_index)
@@ -74,27 +70,19 @@ class Folder:
         problems = missing_root(self._root, "the dataset", "'images' and 'masks'")
         if problems or self._root is None:
             return [], problems
-        images, problems = _files(self._root, "images")
-        masks, wrong = _files(self._root, "masks", self._suffix)
+        images, problems = list_files(self._root, "images")
+        masks, wrong = list_files(self._root, "masks", self._suffix)
         rows, wrong_rows = _metadata(self._root / "metadata.csv", images) if images else ({}, [])
         problems += wrong + wrong_rows
         if not problems and not images:
             problems.append(Problem("holds no images", where=str(self._root / "images")))
-        for stem in sorted(images.keys() - masks.keys()):
-            hint = f"expected masks/{stem}{self._suffix}.png"
-            problems.append(Problem("has no mask", where=str(images[stem]), hint=hint))
-        for stem in sorted(masks.keys() - images.keys()):
-            problems.append(Problem("has no image", where=str(masks[stem])))
+        pairs, alone = pair(images, masks, lambda stem: f"masks/{stem}{self._suffix}.png")
         samples = []
-        for stem in sorted(images.keys() & masks.keys()):
+        for stem, image, mask in pairs:
             attributes = dict(rows.get(stem, {}))
             split = attributes.pop("split", None) or None
-            samples.append(Sample(stem, (images[stem], masks[stem]), attributes, split))
-        return samples, problems
-
-    def samples(self) -> list[Sample]:
-        """See `Source.samples`."""
-        return sound(self.scan())
+            samples.append(Sample(stem, (image, mask), attributes, split))
+        return samples, problems + alone
 
     def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Source.read`."""
@@ -103,10 +91,6 @@ class Folder:
         if self._table is None:
             return pixels, binary_labels(values, mask, self._ignore)
         return pixels, to_labels(values, self._table, mask)
-
-    def digest(self, sample: Sample) -> str:
-        """See `Source.digest`."""
-        return digest_files(sample.files)
 
 
 def _table(classes: Mapping[str, int], ignore_index: int | None) -> dict[int, int]:
@@ -128,35 +112,6 @@ def _table(classes: Mapping[str, int], ignore_index: int | None) -> dict[int, in
     if problems:
         raise UserError(problems)
     return table
-
-
-def _files(root: Path, name: str, suffix: str = "") -> _Found:
-    """Stem → file; a stem that occurs twice, strange files and links out of root are problems."""
-    folder = root / name
-    if not folder.is_dir():
-        return {}, [Problem(f"there is no directory {name!r} here", where=str(root))]
-    found: dict[str, Path] = {}
-    problems: list[Problem] = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "Thumbs.db":
-            continue
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
-            hint = f"expected {' '.join(sorted(IMAGE_SUFFIXES))}"
-            problems.append(Problem("is not an image file", where=str(path), hint=hint))
-            continue
-        if not path.stem.endswith(suffix):
-            problems.append(Problem(f"does not end with {suffix!r}", where=str(path)))
-            continue
-        stem = path.stem[: len(path.stem) - len(suffix)]
-        try:
-            confined(path, root)
-        except DataError as error:
-            problems += error.problems
-        if stem in found:
-            what = f"has the same name as {found[stem].name}"
-            problems.append(Problem(what, where=str(path), hint="each image needs its own stem"))
-        found.setdefault(stem, path)
-    return found, problems
 
 
 def _metadata(

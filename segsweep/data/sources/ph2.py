@@ -24,12 +24,11 @@ from segsweep.data.sources.base import (
     binary_labels,
     confined,
     decode,
-    digest_files,
     missing_root,
     one_channel,
     read_image,
-    sound,
 )
+from segsweep.data.sources.files import FileSource
 from segsweep.errors import DataError, Problem
 
 IMAGES = "PH2 Dataset images"
@@ -43,7 +42,7 @@ _GET_IT = (
 )
 
 
-class Ph2:
+class Ph2(FileSource):
     """The PH2 dataset.
 
     Args:
@@ -51,8 +50,8 @@ class Ph2:
     """
 
     def __init__(self, root: Path | None) -> None:
+        super().__init__(root)
         self.classes: tuple[str, ...] = BINARY
-        self._root = root
 
     def scan(self) -> tuple[list[Sample], list[Problem]]:
         """See `Source.scan`."""
@@ -81,19 +80,11 @@ class Ph2:
             problems += wrong
         return samples, problems
 
-    def samples(self) -> list[Sample]:
-        """See `Source.samples`."""
-        return sound(self.scan())
-
     def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """See `Source.read`."""
         image, mask = sample.files
         values = one_channel(decode(mask, cv2.IMREAD_UNCHANGED), mask)
         return read_image(image), binary_labels(values, mask)
-
-    def digest(self, sample: Sample) -> str:
-        """See `Source.digest`."""
-        return digest_files(sample.files)
 
     def _differences(self, present: set[str], listed: set[str]) -> list[Problem]:
         root = self._root or Path()

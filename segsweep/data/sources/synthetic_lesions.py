@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from segsweep.data.sources import lesion_art
-from segsweep.data.sources.base import BINARY, Sample
+from segsweep.data.sources.base import BINARY, Palette, Sample
 from segsweep.errors import Problem
 
 VERSION = 1
@@ -34,6 +34,9 @@ class SyntheticLesions:
         images: how many.
         seed: another seed, another set.
     """
+
+    palette: Palette | None = None
+    official_holdout: str = "test"
 
     def __init__(
         self,
