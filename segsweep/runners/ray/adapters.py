@@ -36,6 +36,7 @@ class Bridge:
         self.search, self.slots, self.interrupt = search, slots, interrupt
         self.error: BaseException | None = None
         self.handed: dict[str, str] = {}  # trials that Tune has: its id → ours
+        self.causes: dict[str, Exception] = {}  # why a worker of a trial of Tune's was lost
 
     def __reduce__(self) -> tuple[type[Bridge], tuple[None, int, None]]:
         return Bridge, (None, 0, None)  # Tune pickles its searcher: it shall find nothing
@@ -44,7 +45,7 @@ class Bridge:
         """Tune has ended a trial in an error, perhaps without telling anyone."""
         name = self.handed.pop(trial.trial_id, None)
         if name is not None:
-            memory, cause = _cause(trial)
+            memory, cause = _cause(self.causes.pop(trial.trial_id, None))
             self.guarded(lambda: self.search.on_lost(name, cause, memory=memory), None)
 
     def guarded(self, action: Callable[[], T], otherwise: T) -> T:
@@ -113,11 +114,16 @@ class RungAdapter(FIFOScheduler):
         inner = getattr(tune_controller, "_tune_controller", None)
         manager = getattr(inner, "_actor_manager", None)
         if manager is not None and not self._warm:
-            translate_losses(manager)
+            translate_losses(manager, lambda actor, error: self._hear(inner, actor, error))
         cache = getattr(inner, "_actor_cache", None)
         if cache is not None and not self._warm:
             cache.increase_max(trial.placement_group_factory, by=self.bridge.slots)
             self._warm = True
+
+    def _hear(self, controller: Any, actor: Any, error: Exception) -> None:
+        trial = controller._actor_to_trial.get(actor)
+        if trial is not None:
+            self.bridge.causes[trial.trial_id] = error
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """STOP where ``Search`` says so."""
@@ -180,12 +186,17 @@ class WorkerLost(RayActorError):
         return WorkerLost, (self.reason, self.memory)
 
 
-def translate_losses(manager: Any) -> None:
+def translate_losses(manager: Any, hear: Callable[[Any, Exception], None]) -> None:
     """Let Tune survive a worker that Ray's memory monitor kills.
 
     Ray 2.60 raises an ``OutOfMemoryError`` for it, which is no ``RayActorError``; Tune's actor
     manager makes a RuntimeError of what it does not know, and the whole run ends. This reaches
     into Tune; a later version without that method is left as it is.
+
+    Args:
+        manager: Tune's, of actors.
+        hear: is told of each failure before Tune is, with the actor: Tune itself tells neither
+            searcher nor scheduler why.
     """
     original = getattr(manager, "_actor_task_failed", None)
     if original is None:
@@ -196,6 +207,7 @@ def translate_losses(manager: Any) -> None:
         if isinstance(exception, RayError) and not known:
             memory = isinstance(exception, OutOfMemoryError)
             exception = WorkerLost(_first_line(exception), memory)
+        hear(tracked_actor_task._tracked_actor, exception)
         original(tracked_actor_task, exception)
 
     manager._actor_task_failed = failed
@@ -206,9 +218,8 @@ def _first_line(error: Exception) -> str:
     return lines[0].strip() if lines else type(error).__name__
 
 
-def _cause(trial: Trial) -> tuple[bool, str]:
-    """Why a trial ended in an error: whether memory ran out, and one line."""
-    error = trial.get_pickled_error()
+def _cause(error: Exception | None) -> tuple[bool, str]:
+    """Why a worker was lost: whether memory ran out, and one line."""
     if error is None:
         return False, "the worker was lost"
     if isinstance(error, WorkerLost):
