@@ -2,16 +2,17 @@
 
 Workers need neither key nor network. Runs are grouped by config, their job type is the fold,
 and factors and parameters stand in their config. A last run holds the table of the sweep.
+
+Rows come from the ledger, so what a killed driver did not write is written by the next launch,
+and ``sync`` sends whatever the server lacks. The sweep never waits for this thread but at its end.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from segsweep import results
-from segsweep.identity import digest, short_params
+from segsweep.identity import short_params
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
+from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, OpenRun, WandbRuns, describe
 
-PATIENCE_S = 60.0  # how long `close` waits for what is still to be written
+PATIENCE_S = 2 * (INIT_S + FINISH_S)  # `close` gives up after so long without any progress
+SWEEP = "sweep"  # the key of the run that holds the table
+EXAMPLES = "best_epoch_examples"
 TABLE = (
     "trial_id", "config_id", "cell", "fold", "params", "status", "stopped_by", "epochs",
     "best_epoch", "metric", "train_seconds", "champion",
@@ -37,116 +41,161 @@ class WandbTracker:
     Args:
         spec: the sweep.
         run_directory: W&B's files go to its ``wandb/``.
+        online: send runs to the server; None does as the sweep says.
     """
 
-    def __init__(self, spec: SweepSpec, run_directory: Path) -> None:
+    def __init__(self, spec: SweepSpec, run_directory: Path, online: bool | None = None) -> None:
         self.spec, self.place = spec, run_directory
         self.metric = spec.metric.name.replace("/", "_")
         self.configs: dict[str, Event] = {}
-        self.trials: dict[str, Event] = {}
-        self.runs: dict[str, Any] = {}
+        self.trials: dict[str, Event] = {}  # by trial: its last start
+        self.epochs: dict[str, list[Event]] = {}
+        self.ends: dict[str, Event] = {}
+        self.open: dict[str, OpenRun] = {}
         self.history: list[Event] = []
         self.errors: list[str] = []
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self.files = WandbRuns(
+            spec, run_directory, spec.wandb_mode == "online" if online is None else online
+        )
+        self.done = 0  # actions of the thread
+        self._actions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="wandb-writer", daemon=True)
         self._thread.start()
 
     def remember(self, events: Sequence[Event]) -> None:
-        """See ``Tracker``."""
+        """See ``Tracker``. What a launch did that never closed is written where it is missing."""
+        stale: dict[str, None] = {}
         for event in events:
-            self.history.append(event)
-            if event["event"] == "config":
-                self._on_config(event)
-            elif event["event"] == "start":
-                self.trials[event["trial_id"]] = event
+            self._note(event)
+            if event["event"] == "close":
+                stale.clear()
+            elif event["event"] in ("start", "epoch", "end"):
+                stale[event["trial_id"]] = None
+        for name in stale:
+            self._actions.put(lambda name=name: self._catch_up(name))  # type: ignore[misc]
+
+    def send(self, events: Sequence[Event]) -> None:
+        """Write every trial of a ledger that the server has not in whole."""
+        for event in events:
+            self._note(event)
+        for name in self.trials:
+            self._actions.put(lambda name=name: self._catch_up(name))  # type: ignore[misc]
 
     def on_event(self, event: Event) -> None:
         """See ``Tracker``."""
-        self._events.put(event)
+        self._actions.put(lambda: self._take(event))
 
     def close(self) -> list[str]:
-        """See ``Tracker``."""
-        self._events.put(None)
-        self._thread.join(PATIENCE_S)
+        """See ``Tracker``. Waits as long as something is written, else ``PATIENCE_S``."""
+        self._actions.put(None)
+        before = -1
+        while self._thread.is_alive() and self.done != before:
+            before = self.done
+            self._thread.join(PATIENCE_S)
         if self._thread.is_alive():
             self.errors.append(f"W&B did not finish within {PATIENCE_S:.0f} s")
+        if self.files.problem is not None:
+            where = f"{self.place.name}/wandb"
+            text = f"the server was lost ({self.files.problem}); runs are kept offline in {where}"
+            return [text, *self.errors]
         return self.errors
 
     # the thread
 
     def _work(self) -> None:
-        while (event := self._events.get()) is not None:
-            self._guarded(event)
-        for run in list(self.runs.values()):
-            self._guarded_call(run.finish)
-        self._guarded_call(self._summarise)
+        while (action := self._actions.get()) is not None:
+            self._guarded(action)
+        for name in list(self.open):
+            self._guarded(lambda name=name: self.files.finish(self._current(name)))  # type: ignore[misc]
+        self._guarded(self._summarise)
 
-    def _guarded(self, event: Event) -> None:
-        self.history.append(event)
-        handler = getattr(self, f"_on_{event['event']}", None)
-        if handler is not None:
-            self._guarded_call(handler, event)
-
-    def _guarded_call(self, action: Any, *arguments: Any) -> None:
+    def _guarded(self, action: Callable[[], None]) -> None:
         try:
-            action(*arguments)
+            action()
         except Exception as error:  # losing W&B never costs a trial
-            text = f"{type(error).__name__}: {str(error).strip()[:200]}"
+            text = describe(error)
             if text not in self.errors:
                 self.errors.append(text)
+        self.done += 1
 
-    def _on_config(self, event: Event) -> None:
-        self.configs[event["config_id"]] = event
+    def _take(self, event: Event) -> None:
+        again = self._note(event)
+        if event["event"] == "start" and event["trial_id"] not in self.open:
+            self._begin(event["trial_id"])
+        elif event["event"] == "epoch" and not again and event["trial_id"] in self.open:
+            self._current(event["trial_id"]).log(_row(event), event["epoch"])
+        elif event["event"] == "end" and event["trial_id"] in self.open:
+            self._end(event["trial_id"])
 
-    def _on_start(self, event: Event) -> None:
-        name = event["trial_id"]
-        if name in self.runs:  # handed out again after its worker died
-            return
-        self.trials[name] = event
-        config = self.configs[event["config_id"]]
-        seed = f"r{event['replicate']}" if event["replicate"] else ""
-        parts = [config["cell"], short_params(config["params"]), f"f{event['fold']}", seed]
-        title = " ".join(parts)
-        self.runs[name] = self._init(
+    def _note(self, event: Event) -> bool:
+        """Keep an event; True where it is an epoch that the ledger had before."""
+        self.history.append(event)
+        if event["event"] == "config":
+            self.configs[event["config_id"]] = event
+        elif event["event"] == "start":
+            self.trials[event["trial_id"]] = event
+            self.ends.pop(event["trial_id"], None)
+        elif event["event"] == "end":
+            self.ends[event["trial_id"]] = event
+        elif event["event"] == "epoch":
+            earlier = self.epochs.setdefault(event["trial_id"], [])
+            if earlier and earlier[-1]["epoch"] >= event["epoch"]:
+                return True
+            earlier.append(event)
+        return False
+
+    def _begin(self, name: str) -> None:
+        """Open a trial's run, and write what the ledger has of it already."""
+        start = self.trials[name]
+        config = self.configs[start["config_id"]]
+        seed = f"r{start['replicate']}" if start["replicate"] else ""
+        title = [config["cell"], short_params(config["params"]), f"f{start['fold']}", seed]
+        opened = self.open[name] = self.files.open(
             name,
-            name=" ".join(title.split()),
-            group=event["config_id"],
-            job_type=f"fold{event['fold']}",
+            name=" ".join(" ".join(title).split()),
+            group=start["config_id"],
+            job_type=f"fold{start['fold']}",
             tags=[config["cell"][:64]],  # W&B takes no longer ones
             config={
                 **config["levels"],
                 **config["params"],
                 "cell": config["cell"],
-                "fold": event["fold"],
-                "replicate": event["replicate"],
-                "config_id": event["config_id"],
+                "fold": start["fold"],
+                "replicate": start["replicate"],
+                "config_id": start["config_id"],
                 "trial": config["config"],
             },
         )
+        for event in self.epochs.get(name, []):
+            opened.log(_row(event), event["epoch"])
 
-    def _on_epoch(self, event: Event) -> None:
-        run = self.runs.get(event["trial_id"])
-        if run is None:
-            return
-        row = {
-            name.replace("val_", "val/").replace("train_loss", "train/loss"): value
-            for name, value in event.items()
-            if isinstance(value, (int, float)) and name not in ("time", "best_epoch")
-        }
-        run.log(row, step=event["epoch"])
+    def _current(self, name: str) -> OpenRun:
+        """A trial's run; where it was online and the server is lost, it goes on offline."""
+        if self.open[name].online and not self.files.online:
+            self._begin(name)
+        return self.open[name]
 
-    def _on_end(self, event: Event) -> None:
-        run = self.runs.pop(event["trial_id"], None)
-        if run is None:
+    def _catch_up(self, name: str) -> None:
+        """A trial of an earlier launch, in whole; where it has not ended it stays open."""
+        if name in self.open or self.files.delivered(name):
             return
+        self._begin(name)
+        if name in self.ends:
+            self._end(name)
+
+    def _end(self, name: str) -> None:
+        opened, event = self._current(name), self.ends[name]
+        del self.open[name]
+        run, start = opened.run, self.trials[name]
         run.summary["status"] = event["status"]
         run.summary["stopped_by"] = event.get("stopped_by")
-        start = self.trials[event["trial_id"]]
         folder = self.place / "trials" / start["config_id"] / results.fold_name(start)
         overlays = read_overlays(folder / "evidence.safetensors")
-        if overlays is not None:
-            run.log({"best_epoch_examples": [self._overlay(*example) for example in overlays]})
-        run.finish(exit_code=0 if event["status"] in ("finished", "stopped") else 1)
+        if overlays is not None and EXAMPLES not in run.summary.keys():  # noqa: SIM118 - no dict
+            last = self.epochs[name][-1]["epoch"] if name in self.epochs else 0
+            shown = [self._overlay(*example) for example in overlays]
+            opened.log({EXAMPLES: shown}, max(opened.first, last))
+        self.files.finish(opened, 0 if event["status"] in ("finished", "stopped") else 1)
 
     def _summarise(self) -> None:
         import wandb
@@ -154,28 +203,11 @@ class WandbTracker:
         rows = results.trial_rows(self.history, self.metric, self.spec.metric.goal)
         if not rows:
             return
-        run = self._init(
-            "sweep", name=self.spec.name, job_type="sweep", config=self.spec.model_dump(mode="json")
-        )
+        settings = self.spec.model_dump(mode="json")
+        opened = self.files.open(SWEEP, name=self.spec.name, job_type=SWEEP, config=settings)
         table = wandb.Table(columns=list(TABLE), data=[[row[c] for c in TABLE] for row in rows])
-        run.log({"trials": table})
-        run.finish()
-
-    def _init(self, key: str, **settings: Any) -> Any:
-        import wandb
-
-        with _mode(self.spec.wandb_mode):
-            return wandb.init(
-                project=self.spec.project,
-                entity=self.spec.entity,
-                dir=str(self.place),
-                id=digest([self.spec.name, key])[:16],
-                resume="allow" if self.spec.wandb_mode == "online" else None,
-                reinit="create_new",
-                mode=self.spec.wandb_mode,  # type: ignore[arg-type]
-                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-                **settings,
-            )
+        opened.log({"trials": table}, opened.first)
+        self.files.finish(opened)
 
     def _overlay(
         self,
@@ -195,18 +227,27 @@ class WandbTracker:
         return wandb.Image(image, masks=masks, caption=caption)
 
 
-@contextlib.contextmanager
-def _mode(mode: str) -> Iterator[None]:
-    """The sweep's word wins over WANDB_MODE, which W&B would prefer."""
-    before = os.environ.get("WANDB_MODE")
-    os.environ["WANDB_MODE"] = mode
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["WANDB_MODE"]
-        else:
-            os.environ["WANDB_MODE"] = before
+def sync(spec: SweepSpec, run_directory: Path, events: Sequence[Event]) -> list[str]:
+    """Send the server what it lacks of a run directory, from the ledger.
+
+    Works whatever form W&B's own files are in: each run goes on above the last step that the
+    server has. Runs that it has in whole are passed over.
+
+    Returns:
+        What went wrong, a line each.
+    """
+    tracker = WandbTracker(spec, run_directory, online=True)
+    tracker.send(events)
+    return tracker.close()
+
+
+def _row(event: Event) -> dict[str, Any]:
+    """What of an epoch is drawn over steps."""
+    return {
+        name.replace("val_", "val/").replace("train_loss", "train/loss"): value
+        for name, value in event.items()
+        if isinstance(value, (int, float)) and name not in ("time", "best_epoch")
+    }
 
 
 Example = tuple[

@@ -89,6 +89,7 @@ def test_losing_wandb_never_costs_a_trial(
 ) -> None:
     class Broken:
         summary: dict[str, Any] = {}  # noqa: RUF012 - a stand-in
+        dir = "nowhere/files"
 
         def log(self, *_: Any, **__: Any) -> None:
             if when == "log":
