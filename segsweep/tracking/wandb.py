@@ -50,6 +50,7 @@ class WandbTracker:
         self.configs: dict[str, Event] = {}
         self.trials: dict[str, Event] = {}  # by trial: its last start
         self.epochs: dict[str, list[Event]] = {}
+        self.parked: set[str] = set()  # trials that wait at a rung: their runs are closed
         self.ends: dict[str, Event] = {}
         self.open: dict[str, OpenRun] = {}
         self.history: list[Event] = []
@@ -124,7 +125,12 @@ class WandbTracker:
             self._begin(event["trial_id"])
         elif event["event"] == "epoch" and not again and event["trial_id"] in self.open:
             self._current(event["trial_id"]).log(_row(event), event["epoch"])
-        elif event["event"] == "end" and event["trial_id"] in self.open:
+        elif event["event"] == "rung" and event["trial_id"] in self.parked & set(self.open):
+            self.files.finish(self._current(event["trial_id"]))  # begun again when it goes on
+            del self.open[event["trial_id"]]
+        elif event["event"] == "end" and event["trial_id"] in self.trials:
+            if event["trial_id"] not in self.open:
+                self._begin(event["trial_id"])
             self._end(event["trial_id"])
 
     def _note(self, event: Event) -> bool:
@@ -135,6 +141,9 @@ class WandbTracker:
         elif event["event"] == "start":
             self.trials[event["trial_id"]] = event
             self.ends.pop(event["trial_id"], None)
+            self.parked.discard(event["trial_id"])
+        elif event["event"] == "rung" and event.get("parked"):
+            self.parked.add(event["trial_id"])
         elif event["event"] == "end":
             self.ends[event["trial_id"]] = event
         elif event["event"] == "epoch":
@@ -177,7 +186,8 @@ class WandbTracker:
 
     def _catch_up(self, name: str) -> None:
         """A trial of an earlier launch, in whole; where it has not ended it stays open."""
-        if name in self.open or self.files.delivered(name):
+        waits = name in self.parked and name not in self.ends
+        if name in self.open or waits or self.files.delivered(name):
             return
         self._begin(name)
         if name in self.ends:

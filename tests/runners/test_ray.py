@@ -46,7 +46,11 @@ def curves(run: Path) -> dict[tuple[str, int], dict[str, Any]]:
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The same sweep with either runner."""
     runs = []
-    stopping = {"grace_period": 1, "reduction_factor": 2}
+    stopping = {
+        "type": "halving",
+        "grace_period": 1,
+        "reduction_factor": 2,
+    }  # trials wait and go on
     for runner in ("inline", "ray"):
         folder = tmp_path_factory.mktemp(runner)
         data = tiny(early_stopping=stopping, configs_per_cell=4, max_concurrent=1)

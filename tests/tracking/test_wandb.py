@@ -118,3 +118,24 @@ def test_the_sweep_files_mode_wins_over_the_environment(
     monkeypatch.setenv("WANDB_MODE", "offline")
     outcome = launch(write_sweep(tmp_path, tiny(configs_per_cell=1)), runner="inline")
     assert not (outcome.run_directory / "wandb").exists()
+
+
+def test_a_trial_that_waits_at_a_rung_has_one_run_with_every_epoch_once(tmp_path: Path) -> None:
+    stopping = {"type": "halving", "grace_period": 1, "reduction_factor": 2}
+    changes = {"configs_per_cell": 4, "factors__loss": ["bce"], "train__epochs": 4}
+    data = tiny(wandb={"mode": "offline"}, early_stopping=stopping, **changes)
+    outcome = launch(write_sweep(tmp_path, data), runner="inline")
+    assert outcome.warnings == []
+    recorded: dict[str, list[int]] = {}
+    for event in events(outcome.run_directory, "epoch"):
+        recorded.setdefault(event["trial_id"], []).append(event["epoch"])
+    assert events(outcome.run_directory, "promote")
+    runs = [r for r in offline_runs(outcome.run_directory / "wandb") if r.job_type != "sweep"]
+    found = {
+        f"{r.group}-f{r.job_type[4:]}": [s for s in r.history if s in range(1, 5)] for r in runs
+    }
+    assert len(found) == len(runs)
+    assert found == recorded
+    ends = {e["trial_id"]: e for e in events(outcome.run_directory, "end")}
+    for run in runs:
+        assert run.summary["status"] == ends[f"{run.group}-f{run.job_type[4:]}"]["status"]
