@@ -169,17 +169,17 @@ def _classes(source: Source, spec: SweepSpec, found: Found) -> int:
 
 
 def _build(spec: SweepSpec, options: Mapping[str, Any]) -> Source:
-    """The source over a directory, or over an archive's files and the one directory they lie in."""
+    """The source over a directory, or an archive's files, which may lie in one directory each."""
     name, given = spec.dataset.name, spec.dataset.root
     root = Path(given) if given is not None else None
     if root is None or not archive.is_archive(root):
         return sources.build(name, root=root, options=options)
     top = archive.unpack(root, Path(spec.storage_path) / CACHE)
-    source = sources.build(name, root=top, options=options)
-    inner = [path for path in top.iterdir() if path.is_dir()]
-    if len(inner) == 1 and not source.scan()[0]:
-        return sources.build(name, root=inner[0], options=options)
-    return source
+    for place in archive.nested(top):
+        source = sources.build(name, root=place, options=options)
+        if source.scan()[0]:
+            return source
+    return sources.build(name, root=top, options=options)
 
 
 def _list(source: Source, spec: SweepSpec, found: Found) -> None:

@@ -16,7 +16,7 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from segsweep.errors import DataError, Problem
@@ -73,6 +73,15 @@ def unpack(path: Path, cache_dir: Path) -> Path:
         problem = Problem(f"cannot be unpacked: {reason}", str(path), "root", hint)
         raise DataError(problem) from error
     return target
+
+
+def nested(top: Path) -> Iterator[Path]:
+    """``top``, the one directory in it, the one in that, …: where a dataset's root may be."""
+    place: Path | None = top
+    while place is not None:
+        yield place
+        inner = [path for path in place.iterdir() if path.is_dir()]
+        place = inner[0] if len(inner) == 1 else None
 
 
 def _problems(entries: list[zipfile.ZipInfo], packed: int) -> list[Problem]:

@@ -246,7 +246,7 @@ class TestAsRoot:
     def test_the_same_data_as_unpacked(self, tmp_path: Path) -> None:
         make_folder(tmp_path / "data", 8)
         pack_tree(tmp_path / "data.zip", tmp_path / "data")
-        pack_tree(tmp_path / "inside.ZIP", tmp_path / "data", prefix="lesions v2/")
+        pack_tree(tmp_path / "inside.ZIP", tmp_path / "data", prefix="all/lesions v2/")
         found = []
         for root in ("data", "data.zip", "inside.ZIP"):
             dataset = {"name": "folder", "root": str(tmp_path / root), "image_size": [16, 16]}
@@ -263,7 +263,7 @@ class TestAsRoot:
 
     @pytest.mark.parametrize(
         ("entries", "message"),
-        [({"../x": b""}, "leads out"), ({"a/readme": b""}, "no directory 'images'")],
+        [({"../x": b""}, "leads out"), ({"images/a.png": b""}, "no directory 'masks' here")],
     )
     def test_what_is_wrong_is_told_with_the_rest(
         self, entries: dict[str, bytes], message: str, tmp_path: Path

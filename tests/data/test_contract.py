@@ -210,6 +210,10 @@ class TestBrokenFiles:
             assert "leads out of" in text
             assert str(place) in text
             outside.rename(place)  # over the link
+        folder = _full(source).files[0].parent
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+        assert "leads out of" in _problems(source)
 
     def test_a_missing_file(self, name: str, tmp_path: Path) -> None:
         source = LAYOUTS[name].source(tmp_path)

@@ -192,6 +192,7 @@ class TestFolder:
         save(tmp_path / "images" / "a02.bmp", picture(2))
         with (tmp_path / "metadata.csv").open("a") as stream:
             stream.write("a03.png,p1,common,train\nb.png,p1,common,train\n")
+            stream.write("../images/a03.png,p1,common,train\n")
         text = _problems(_folder(tmp_path))
         for part in (
             "a00.png: has no mask",
@@ -199,6 +200,7 @@ class TestFolder:
             "readme.txt: is not an image file",
             "a02.png: has the same name as a02.bmp",
             "there is no image 'b.png'",
+            "there is no image '../images/a03.png'",
             "'a03.png' is listed twice",
         ):
             assert part in text

@@ -112,8 +112,8 @@ def missing_root(root: Path | None, what: str, expected: str) -> list[Problem]:
         return []
     is_what = "is not a directory" if root.exists() else "does not exist"
     hint = (
-        f"expected a directory that holds {expected}; point `dataset.root` to it, or set "
-        "SEGSWEEP_DATA where the sweep file uses ${SEGSWEEP_DATA:-data}"
+        f"expected a directory, or a .zip archive, that holds {expected}; point `dataset.root` "
+        "to it, or set SEGSWEEP_DATA where the sweep file uses ${SEGSWEEP_DATA:-data}"
     )
     where = str(root.absolute())
     return [Problem(f"{what} {is_what}", where=where, key="dataset.root", hint=hint)]
