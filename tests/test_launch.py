@@ -15,7 +15,7 @@ from segsweep.data import cache, decoding
 from segsweep.errors import RunError, WeightsError
 from segsweep.launch import Outcome, launch
 from segsweep.state import SearchState
-from tests.data.builders import make_folder
+from tests.data.builders import make_folder, picture, save
 from tests.helpers import events, tiny, write_sweep
 
 
@@ -206,7 +206,7 @@ def test_changed_images_are_refused(tmp_path: Path) -> None:
     dataset = {"name": "folder", "root": str(root), "image_size": [32, 32], "holdout": 0}
     run(tmp_path, dataset=dataset)
     images = sorted((root / "images").iterdir())
-    images[0].write_bytes(images[1].read_bytes())
+    save(images[0], picture(99))
     with pytest.raises(RunError, match="images have changed"):
         run(tmp_path, dataset=dataset)
 
