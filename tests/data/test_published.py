@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import Cityscapes as Oracle
 
-from segsweep.data.folds import split_holdout
-from segsweep.data.sources import IGNORE, Source, build, resolve
+from segsweep.data.folds import make_folds, split_holdout
+from segsweep.data.sources import IGNORE, Source, build, cityscapes, resolve
 from segsweep.errors import DataError, UserError
 from tests.data.builders import (
     SIZE,
@@ -295,10 +295,20 @@ class TestCityscapes:
             "tubingen": 144, "ulm": 95, "weimar": 142, "zurich": 122, "frankfurt": 267,
             "lindau": 59, "munster": 174,
         }  # fmt: skip
-        cities = [city for city, count in images.items() for _ in range(count)]
-        ids = [str(number) for number in range(len(cities))]
+        cities = [city for city in sorted(images) for _ in range(images[city])]
+        ids = [f"{city}_{number:06d}" for number, city in enumerate(cities)]
         held = split_holdout(ids, fraction=0.0751, seed=0, strata=None, groups=cities)
-        assert (len(ids), int(held.sum())) == (3475, 273)
+        left = [place for place in range(len(ids)) if not held[place]]
+        folds = make_folds(
+            [ids[place] for place in left],
+            k=12,
+            seed=0,
+            strata=None,
+            groups=[cities[place] for place in left],
+        )
+        counts = (len(folds.train_indices(0)), len(folds.validation_indices(0)), int(held.sum()))
+        assert " / ".join(map(str, counts)) in (cityscapes.__doc__ or "")
+        assert sum(counts) == 3475
 
 
 class TestSmiyc:
