@@ -47,7 +47,12 @@ class Display:
         self.state = SearchState(spec.metric.name.replace("/", "_"), events)
         self.score = spec.metric.name.split("/")[-1]
         self.began = time.monotonic()
-        self.at_start = self._decided()
+        self.names, self.slots = {cell.name for cell in cells}, spec.slots
+        self.decided = 0.0  # epochs, run or saved
+        self.shares: dict[str, float] = {}  # the same of each config
+        for config in self.state.configs.values():
+            self._count(config)
+        self.at_start = self.decided
         self.live: Live | None = None
         self._lock = threading.Lock()  # the picture is drawn in a thread of its own
         self.labels = short_cells({cell.name: cell.levels for cell in cells})
@@ -69,6 +74,11 @@ class Display:
         """Take one ledger event in."""
         with self._lock:
             self.state.apply(event)
+            name = event.get("config_id")
+            if name is None and "trial_id" in event:
+                name = self.state.trials[event["trial_id"]].config_id
+            if name in self.state.configs:  # nothing but this config has changed
+                self._count(self.state.configs[name])
         if self.live is None and not self.console.is_terminal:
             line = self._line(event)
             if line is not None:
@@ -92,7 +102,7 @@ class Display:
         if event["event"] != "end":
             return None
         trial = self.state.trials[event["trial_id"]]
-        done, total = self._decided(), self._total()
+        done, total = self.decided, self._total()
         ended = event["status"]
         if event.get("stopped_by"):
             ended += f" by {event['stopped_by']}"
@@ -127,7 +137,7 @@ class Display:
             return self._picture()
 
     def _picture(self) -> RenderableType:
-        done, total = self._decided(), self._total()
+        done, total = self.decided, self._total()
         finished = sum(t.status == "finished" for t in self.state.trials.values())
         running = self._running()
         elapsed = time.monotonic() - self.began
@@ -180,16 +190,19 @@ class Display:
 
     def _total(self) -> float:
         return sum(
-            cell.budget * len(self.spec.slots) * float(cell.config["train"]["epochs"])
+            cell.budget * len(self.slots) * float(cell.config["train"]["epochs"])
             for cell in self.cells
         )
 
-    def _decided(self) -> float:
-        names = {cell.name for cell in self.cells}
-        return sum(self._epochs(c) for c in self.state.configs.values() if c.cell in names)
+    def _count(self, config: ConfigState) -> None:
+        """Bring ``decided`` up to date with one config."""
+        if config.cell in self.names:
+            before, now = self.shares.get(config.config_id, 0.0), self._epochs(config)
+            self.shares[config.config_id] = now
+            self.decided += now - before
 
     def _epochs(self, config: ConfigState) -> float:
-        epochs, slots = float(config.config["train"]["epochs"]), self.spec.slots
+        epochs, slots = float(config.config["train"]["epochs"]), self.slots
         if config.status(slots) != "incomplete":
             return epochs * len(slots)
         return sum(_share(trial, epochs) for trial in config.trials.values())

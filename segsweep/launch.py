@@ -74,7 +74,7 @@ def launch(
     path: Path,
     overrides: Sequence[str] = (),
     *,
-    runner: str = "ray",
+    runner: str | Runner = "ray",
     address: str | None = None,
     retry_failed: bool = False,
     console: Console | None = None,
@@ -84,7 +84,7 @@ def launch(
     Args:
         path: the sweep file.
         overrides: ``dotted.key=value`` strings.
-        runner: ``ray`` or ``inline``.
+        runner: ``ray``, ``inline``, or one of the caller's own, which is closed at the end.
         address: of a running Ray cluster.
         retry_failed: hand failed trials out again.
         console: where progress is shown; None shows nothing.
@@ -267,7 +267,9 @@ class _Launch:
                 (place / LAST).unlink(missing_ok=True)
 
 
-def _start(runner: str, address: str | None, console: Console) -> Runner:
+def _start(runner: str | Runner, address: str | None, console: Console) -> Runner:
+    if not isinstance(runner, str):
+        return runner
     if runner == "inline":
         return InlineRunner()
     with console.status("starting Ray"):

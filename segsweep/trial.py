@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,10 @@ class Inputs:
     encoders: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
     cpus: int = 1
     gpu: float = 0
+
+
+# what runs a trial: ``run_trial``, or something in its place where only what is around it matters
+Train = Callable[[Mapping[str, Any], int, Inputs, Path, int], Iterator[Report]]
 
 
 def directory(run_directory: str | Path, config_id: str, fold: int, replicate: int = 0) -> Path:

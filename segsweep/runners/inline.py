@@ -11,11 +11,18 @@ from segsweep.interrupt import Interrupt
 from segsweep.runners import Task, take
 from segsweep.search import Search
 from segsweep.spec import SweepSpec
-from segsweep.trial import Inputs, directory, run_trial
+from segsweep.trial import Inputs, Train, directory, run_trial
 
 
 class InlineRunner:
-    """For tests, debugging, and machines where Ray is not wanted."""
+    """For tests, debugging, and machines where Ray is not wanted.
+
+    Args:
+        train: what runs a trial.
+    """
+
+    def __init__(self, train: Train = run_trial) -> None:
+        self.train = train
 
     def facts(self, spec: SweepSpec) -> dict[str, Any]:
         """See ``Runner``."""
@@ -32,7 +39,9 @@ class InlineRunner:
         """See ``Runner``."""
         while (job := search.next()) is not None:
             place = directory(inputs.run_directory, job.config_id, job.fold, job.replicate)
-            reports = run_trial(job.config, job.fold, inputs, place, job.replicate, job.micro_batch)
+            reports = self.train(
+                job.config, job.fold, inputs, place, job.replicate, job.micro_batch
+            )
             for report in reports:
                 interrupt.check()
                 if not take(search, job.trial_id, report):

@@ -49,7 +49,7 @@ from segsweep.runners.ray.adapters import (  # noqa: E402
 from segsweep.runners.ray.trainable import TrialActor  # noqa: E402
 from segsweep.search import Search  # noqa: E402
 from segsweep.spec import SweepSpec  # noqa: E402
-from segsweep.trial import Inputs  # noqa: E402
+from segsweep.trial import Inputs, Train, run_trial  # noqa: E402
 
 REACH_S = 5.0  # for a connection to a cluster's address
 SECRETS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "MLFLOW_TRACKING_PASSWORD")
@@ -60,9 +60,11 @@ class RayRunner:
 
     Args:
         address: of a running cluster; None takes ``RAY_ADDRESS``, else starts one here.
+        train: what runs a trial.
     """
 
-    def __init__(self, address: str | None = None) -> None:
+    def __init__(self, address: str | None = None, train: Train = run_trial) -> None:
+        self.train = train
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         if address != "local":
@@ -104,7 +106,7 @@ class RayRunner:
         slots = self.facts(search.spec)["slots"]
         bridge = Bridge(search, slots, interrupt)
         trainable = tune.with_resources(
-            tune.with_parameters(TrialActor, inputs=inputs),
+            tune.with_parameters(TrialActor, inputs=inputs, train=self.train),
             {"cpu": inputs.cpus, "gpu": inputs.gpu},
         )
         scratch = Path(tempfile.mkdtemp(prefix="segsweep-tune-"))

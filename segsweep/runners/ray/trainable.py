@@ -9,23 +9,25 @@ from typing import Any
 import ray
 from ray.tune import Trainable
 
-from segsweep.trial import Inputs, directory, run_trial
+from segsweep.trial import Inputs, Train, directory, run_trial
 
 
 class TrialActor(Trainable):
     """Lives on through many trials: only the first one of a slot pays for the imports."""
 
-    def setup(self, config: dict[str, Any], inputs: Inputs | None = None) -> None:
+    def setup(
+        self, config: dict[str, Any], inputs: Inputs | None = None, train: Train = run_trial
+    ) -> None:
         """Begin the first trial."""
         if inputs is not None:
-            self.inputs = inputs
+            self.inputs, self.run_trial = inputs, train
             node = ray.get_runtime_context().get_node_id()[:6]
             self.node = f"{socket.gethostname()}/{node}/{os.getpid()}"
         job = config["job"]
         place = directory(
             self.inputs.run_directory, job["config_id"], job["fold"], job["replicate"]
         )
-        self.reports = run_trial(
+        self.reports = self.run_trial(
             job["config"], job["fold"], self.inputs, place, job["replicate"], job["micro_batch"]
         )
 
