@@ -6,8 +6,10 @@ Trials that do nothing (``method: random``, one epoch each) are run through the 
 search, ledger, Optuna's journal, results. Each size runs in processes of its own, in turn. Time is
 from asking for the first trial to the end of the last. Memory is what Python holds at the end
 beyond what it held at the tenth trial, over the trials since (tracemalloc, in a run that is not
-timed). Processor time is beside it, which other work on the machine disturbs less. Then 60 real short trials with W&B disabled (A) and with ``mode: online`` and a server that
-refuses connections (B), A B B A, whole launches from the first trial to the exit of the process.
+timed). Processor time is beside it, which other work on the machine disturbs less.
+
+Then 60 real short trials with W&B disabled (A) and with ``mode: online`` and a server that refuses
+connections (B), A B B A, whole launches from their first event to the exit of the process.
 
 overhead_ratio           seconds a trial at the larger size over those at the smaller
 cpu_ratio                the same of the driver's processor time
