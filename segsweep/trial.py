@@ -50,7 +50,7 @@ class Inputs:
 
 
 # what runs a trial: ``run_trial``, or something in its place where only what is around it matters
-Train = Callable[[Mapping[str, Any], int, Inputs, Path, int], Iterator[Report]]
+Train = Callable[[Mapping[str, Any], int, Inputs, Path, int, int | None], Iterator[Report]]
 
 
 def directory(run_directory: str | Path, config_id: str, fold: int, replicate: int = 0) -> Path:

@@ -18,6 +18,7 @@ from rich.console import Console
 from segsweep.launch import launch
 from segsweep.runners.ray import runner
 from segsweep.runners.ray.trainable import TrialActor
+from segsweep.trial import run_trial
 
 KILLED: list[bool] = []
 
@@ -25,7 +26,7 @@ KILLED: list[bool] = []
 class Starved(TrialActor):
     """Lives in ``__main__``, so that Ray sends it whole to the workers."""
 
-    def setup(self, config: dict[str, Any], inputs: Any = None) -> None:
+    def setup(self, config: dict[str, Any], inputs: Any = None, train: Any = run_trial) -> None:
         """Take the worker's memory away first."""
         import torch
 
@@ -39,7 +40,7 @@ class Starved(TrialActor):
             return real(images, device)
 
         engine.prepare_images = prepare
-        super().setup(config, inputs)
+        super().setup(config, inputs, train)
 
 
 def resolve_future(self: Any, future: Any) -> None:
