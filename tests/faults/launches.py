@@ -31,6 +31,15 @@ def finish(process: subprocess.Popen[str], code: int = 0, seconds: float = 180) 
     return output
 
 
+def running(pid: int) -> bool:
+    """Alive, and not only waiting to be reaped."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
 def decisions(run: Path) -> list[tuple[Any, ...]]:
     """Everything that was decided, in order."""
     kinds = ("config", "rung", "race", "end", "champion")

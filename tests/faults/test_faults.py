@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from segsweep.interrupt import below
 from segsweep.launch import launch
+from tests.faults.launches import curves, decisions, finish, flip, running, start
 from tests.helpers import events, tiny, write_sweep
-from tests.runners.processes import wait_for
+from tests.runners.processes import trial_workers, wait_for
 
 CANARY = "canary-0123456789abcdef-0123456789abcdef"
 SWEEP: dict[str, Any] = {
@@ -22,32 +26,17 @@ SWEEP: dict[str, Any] = {
     "race": {"rule": "predictive"},
     "folds": {"k": 3},
     "max_concurrent": 1,
+    "method": "bayes",
 }
 
 
-def start(path: Path, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "segsweep", "launch", str(path)],
-        cwd=path.parent,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def decisions(run: Path) -> list[tuple[Any, ...]]:
-    kinds = ("config", "rung", "race", "end", "champion")
-    names = ("event", "config_id", "trial_id", "epoch", "keep", "probability", "status", "cell")
-    return [tuple(e.get(n) for n in names) for e in events(run) if e["event"] in kinds]
-
-
-def test_a_killed_driver_goes_on_to_the_same_end(tmp_path: Path) -> None:
+def test_a_killed_driver_and_damage_on_its_disk_change_no_decision(tmp_path: Path) -> None:
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     launch(write_sweep(tmp_path / "whole", tiny(**SWEEP)), runner="inline")
     path = write_sweep(tmp_path / "killed", tiny(**SWEEP))
-    ledger = tmp_path / "killed/runs/tiny/ledger/events.jsonl"
+    run = tmp_path / "killed/runs/tiny"
+    ledger = run / "ledger/events.jsonl"
     for count in (9, 25):  # twice, in the middle of trials
         process = start(path)
         wait_for(
@@ -55,19 +44,36 @@ def test_a_killed_driver_goes_on_to_the_same_end(tmp_path: Path) -> None:
             90,
             f"{count} epochs",
         )
+        workers, family = trial_workers(process.pid), below(process.pid)
         process.kill()
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
-    process = start(path)
-    output, _ = process.communicate(timeout=180)
-    assert process.returncode == 0, output
-    run = tmp_path / "killed/runs/tiny"
+        wait_for(lambda w=workers: not any(map(running, w)), 20, "the end of orphans")  # type: ignore[misc]
+        for pid in filter(running, family):  # Ray's agents live on for a minute
+            os.kill(pid, signal.SIGKILL)
+    (run / "optuna.journal").unlink()
+    with ledger.open("ab") as file:
+        file.write(b'{"event":"epoch","trial_id":')
+    (last,) = (run / "trials").glob("*/fold*/last.safetensors")  # of the trial that ran
+    flip(last)
+    litter = last.with_name(f".{last.name}.4194303.tmp")
+    litter.write_bytes(b"half a checkpoint")
+    output = finish(start(path))
     assert decisions(run) == decisions(tmp_path / "whole/runs/tiny")
+    assert curves(run) == curves(tmp_path / "whole/runs/tiny")
     ends = [event["trial_id"] for event in events(run, "end")]
     assert len(ends) == len(set(ends))
-    epochs = [(event["trial_id"], event["epoch"]) for event in events(run, "epoch")]
-    assert len(epochs) == len(set(epochs))
+    torn, checkpoint = (event["what"] for event in events(run, "damaged"))
+    assert "events.jsonl was cut short" in torn
+    assert "last.safetensors cannot be used: its checksum does not match" in checkpoint
+    assert torn in output
+    assert checkpoint in output
+    assert not litter.exists()
+    studies = optuna.load_study(
+        study_name=None, storage=JournalStorage(JournalFileBackend(str(run / "optuna.journal")))
+    )
+    assert len(studies.trials) >= len(events(run, "config")) == 4
 
 
 def test_a_secret_of_the_environment_is_in_no_file_and_no_output(tmp_path: Path) -> None:
