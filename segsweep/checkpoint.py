@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialized
+from safetensors.torch import save_file
 
 from segsweep import checksum
 from segsweep.errors import TrialError
@@ -33,12 +34,14 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, An
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {HEADER: json.dumps(facts), checksum.KEY: checksum.BLANK}
     try:
-        with temporary.open("wb") as file:
-            file.writelines(checksum.sealed(serialized(plain, metadata)))
+        save_file(plain, temporary, metadata=metadata)
+        checksum.seal(temporary)
         temporary.replace(path)
-    except BaseException:
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))  # it hides what the system said
+        raise OSError(int(number[1]) if number else 0, str(error), str(path)) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

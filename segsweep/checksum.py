@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 KEY = "checksum"  # in the file's metadata, beside whatever else is there
 BLANK = "0" * 64
@@ -22,20 +22,17 @@ class Damaged(ValueError):
     """The file is not what was written."""
 
 
-def sealed(data: bytes) -> Iterator[memoryview | bytes]:
-    """The bytes of a file whose metadata has ``BLANK`` under ``KEY``, with its checksum, in parts.
+def seal(path: Path) -> None:
+    """Put the checksum into a file whose metadata has ``BLANK`` under ``KEY``.
 
     Raises:
-        ValueError: there is no such place in the header.
+        Damaged: there is no such place in the header.
+        OSError: it cannot be read or written.
     """
-    size = 8 + int.from_bytes(data[:8], "little")
-    place = _PLACE.search(data, 8, size)
-    if place is None:
-        raise ValueError("no place for a checksum in the header")
-    view = memoryview(data)
-    yield view[: place.start(1)]
-    yield hashlib.sha256(data).hexdigest().encode()
-    yield view[place.end(1) :]
+    with path.open("r+b") as file:
+        digest, _, place = _digest(file)
+        file.seek(place)
+        file.write(digest.encode())
 
 
 def verify(path: Path) -> None:
@@ -46,15 +43,21 @@ def verify(path: Path) -> None:
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        length = file.read(8)
-        size = int.from_bytes(length, "little")
-        header = file.read(size) if size <= _MOST_HEADER else b""
-        place = _PLACE.search(header)
-        if place is None:
-            raise Damaged("its header is damaged, or it is of another kind")
-        digest = hashlib.sha256(length + header[: place.start(1)] + BLANK.encode())
-        digest.update(header[place.end(1) :])
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest().encode() != place[1]:
+        digest, found, _ = _digest(file)
+    if digest != found:
         raise Damaged("its checksum does not match")
+
+
+def _digest(file: IO[bytes]) -> tuple[str, str, int]:
+    """What the checksum should be, what it is, and where in the file it stands."""
+    length = file.read(8)
+    size = int.from_bytes(length, "little")
+    header = file.read(size) if size <= _MOST_HEADER else b""
+    place = _PLACE.search(header)
+    if place is None:
+        raise Damaged("its header is damaged, or it is of another kind")
+    digest = hashlib.sha256(length + header[: place.start(1)] + BLANK.encode())
+    digest.update(header[place.end(1) :])
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest(), place[1].decode(), len(length) + place.start(1)

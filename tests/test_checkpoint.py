@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from segsweep import checkpoint, checksum
-from segsweep.errors import TrialError
+from segsweep import checkpoint
+from segsweep.errors import TrialError, disk_is_full
 
 
 def test_round_trip_of_tensors_and_facts(tmp_path: Path) -> None:
@@ -28,13 +28,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
     path = tmp_path / "x.safetensors"
     checkpoint.save(path, {"a": torch.ones(1)}, {})
 
-    def full(data: bytes) -> Iterator[bytes]:
-        yield data[:50]
-        raise OSError(28, "No space left on device")
+    def full(tensors: object, target: Path, metadata: object) -> None:
+        target.write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checksum, "sealed", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space") as caught:
         checkpoint.save(path, {"a": torch.zeros(1)}, {})
+    assert disk_is_full(caught.value)
     assert list(tmp_path.iterdir()) == [path]
     assert checkpoint.load(path)[0]["a"] == 1
 
