@@ -13,6 +13,7 @@ from segsweep import losses, models, optim, space
 from segsweep.data import augment
 from segsweep.errors import Problem, UserError
 from segsweep.metrics import score_names
+from segsweep.pairs import native_problems
 from segsweep.registry import suggest
 from segsweep.search.sampler import budget
 from segsweep.space import Cell
@@ -20,6 +21,7 @@ from segsweep.spec import SweepSpec, Train
 
 DEFAULT_CONFIGS = 8  # a cell, where there are parameters to search
 WHOLE_SWEEP = ("dataset", "folds", "metric")  # one value for all trials, or they do not compare
+FIXED = ("model.name", "model.encoder_weights", "model.pretrained", "model.weights")
 TRAIN_NAMES: dict[str, Mapping[str, Any]] = {
     "optimizer": optim.OPTIMIZERS,
     "schedule": optim.SCHEDULES,
@@ -187,7 +189,7 @@ def _check_parameters(spec: SweepSpec, cells: list[Cell], found: Found) -> None:
         if path.split(".")[0] in WHOLE_SWEEP:
             found(where, Problem("belongs to the whole sweep and cannot be searched"))
             continue
-        if path in ("model.name", "model.encoder_weights"):
+        if path in FIXED:
             found(where, Problem("cannot be searched", hint="make it levels of factors.model"))
         if path in spec.factors:
             found(where, Problem("is a factor already", hint="keep it in one place"))
@@ -244,6 +246,8 @@ def meaning_problems(spec: SweepSpec, cells: list[Cell], classes: int, found: Fo
     if spec.metric.name not in valid:
         what = f"{spec.metric.name!r} does not exist for {classes} classes"
         found("metric.name", Problem(what, hint=suggest(spec.metric.name, valid)))
+    for problem in native_problems(cells):
+        found("factors", problem)
     seen: set[str] = set()
     for cell in cells:
         model, loss = cell.levels["model"], cell.levels["loss"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segsweep import cells as cells_module
+from segsweep import models
 from segsweep import spec as spec_module
 from segsweep.data import archive, cache, leave_out, sources
 from segsweep.data.cache import ImageSet, Prepared
@@ -128,8 +129,14 @@ def check(
         found("dataset", problem)
     found.stop()
     text = path.read_text(encoding="utf-8")
-    notices = (*notices, *folds.notices, *accepted)
-    return Checked(spec, text, options, cells, prepared, data, holdout, folds, notices)
+    told = (*notices, *_model_notices(cells), *folds.notices, *accepted)
+    return Checked(spec, text, options, cells, prepared, data, holdout, folds, told)
+
+
+def _model_notices(cells: Sequence[Cell]) -> list[str]:
+    """What to know about the weight files of models, each said once."""
+    own = {cell.levels["model"]: cell.config["model"] for cell in cells}
+    return list(dict.fromkeys(note for model in own.values() for note in models.notices(model)))
 
 
 def _clip(spec: SweepSpec) -> tuple[SweepSpec, tuple[str, ...]]:

@@ -52,9 +52,7 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
     prepare_process(0, shared.cpus)
     device = torch.device("cuda" if shared.gpu else "cpu")
     # the checkpoint holds every weight, so nothing is to be fetched
-    plain = {**config["model"], "encoder_weights": "none"}
-    model_config = plain if "encoder_weights" in config["model"] else config["model"]
-    model = models.build(model_config, classes=len(data.classes))
+    model = models.build(models.bare(config["model"]), classes=len(data.classes))
     model.load_state_dict(checkpoint.unprefixed("model", tensors))
     try:
         result = _evaluate(prepare_model(model, device), data, config, device)

@@ -15,7 +15,7 @@ IDENTITY_VERSION = 1
 
 # of a trial config: paths, resources, storage, budgets and stopping rules are not among them
 IDENTITY_KEYS = ("model", "loss", "train", "dataset", "folds", "metric", "seed")
-EXCLUDED = {"dataset": ("root",), "folds": ("run",)}
+EXCLUDED = {"dataset": ("root",), "folds": ("run",), "metric": ("also",)}
 
 
 def canonical(value: Any) -> str:
@@ -46,6 +46,9 @@ def config_id(config: Mapping[str, Any], fingerprint: str, folds_hash: str) -> s
         else config[key]
         for key in IDENTITY_KEYS
     }
+    # where the hash of a file's content stands beside its path, the path says nothing more
+    model = kept["model"]
+    kept["model"] = {k: v for k, v in model.items() if f"{k}_sha256" not in model}
     return digest([IDENTITY_VERSION, kept, fingerprint, folds_hash])[:12]
 
 

@@ -140,10 +140,8 @@ def _cost(checked: Checked, cell: Cell, device: torch.device) -> CellCost:
 def _timed(checked: Checked, cell: Cell, device: torch.device) -> tuple[int, int, float, float]:
     """Parameters, bytes of the weights, seconds an image of training and of evaluation."""
     config, classes = cell.config, len(checked.data.classes)
-    plain = dict(config["model"])
-    if "encoder_weights" in plain:
-        plain["encoder_weights"] = "none"  # the weights cost the same, whatever they are
-    model = prepare_model(models.build(plain, classes=classes), device)
+    # the weights cost the same, whatever they are
+    model = prepare_model(models.build(models.bare(config["model"]), classes=classes), device)
     size = min(TIMED_IMAGES, int(config["train"]["batch_size"]), len(checked.data.image_ids))
     size = max(2, size)
     chosen = [i % len(checked.data.image_ids) for i in range(size)]

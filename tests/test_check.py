@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from segsweep import models
 from segsweep.check import check
 from segsweep.errors import Problem, UserError
 from tests.data.builders import make_folder, make_ph2
@@ -194,3 +196,49 @@ def test_the_ph2_layout_is_checked_in_full(tmp_path: Path) -> None:
     )
     assert len(found.data.image_ids) + len(found.holdout.image_ids if found.holdout else ()) == 9
     assert not set(found.data.image_ids) & set(found.holdout.image_ids if found.holdout else ())
+
+
+EOMT = {"name": "eomt", "hidden_size": 16, "layers": 2, "heads": 2, "blocks": 1, "queries": 4}
+EOMT |= {"patch_size": 8, "image_size": 32, "points": 32}
+
+
+class TestNative:
+    def problems(self, tmp_path: Path, **changes: Any) -> list[str]:
+        changes.setdefault("factors__model", [EOMT, {"name": "segnet", "width": 2}])
+        with pytest.raises(UserError) as caught:
+            check(write_sweep(tmp_path, tiny(**changes)))
+        return [str(problem) for problem in caught.value.problems]
+
+    def test_a_model_with_its_own_loss_is_crossed_with_that_alone(self, tmp_path: Path) -> None:
+        found = self.problems(tmp_path, factors__loss=["bce", "dice", "native"])
+        assert len(found) == 2
+        assert "with its own loss, native, and not with bce, dice" in found[0]
+        assert "has no loss of its own" in found[1]
+        assert all("exclude it: add {model: " in text for text in found)
+
+    def test_what_the_message_says_to_exclude_is_what_is_needed(self, tmp_path: Path) -> None:
+        rules = [
+            {"model": "eomt", "loss": ["bce", "dice"]},
+            {"model": "segnet", "loss": ["native"]},
+        ]
+        changes = {
+            "factors__model": [EOMT, {"name": "segnet", "width": 2}],
+            "factors__loss": ["bce", "dice", "native"],
+        }
+        checked = check(write_sweep(tmp_path, tiny(**changes, exclude=rules)))
+        assert [cell.levels["loss"] for cell in checked.cells] == ["native", "bce", "dice"]
+
+    def test_native_stands_alone(self, tmp_path: Path) -> None:
+        (found,) = self.problems(tmp_path, factors__model=[EOMT], factors__loss=["native+dice"])
+        assert "native is all of a model's loss and stands alone" in found
+
+
+def test_a_prefix_that_was_taken_off_is_told(tmp_path: Path) -> None:
+    level: dict[str, Any] = {"name": "segnet", "width": 2}
+    model = models.build(models.resolve(level), classes=2)
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    torch.save(state, tmp_path / "w.pth")
+    level["weights"] = str(tmp_path / "w.pth")
+    checked = check(write_sweep(tmp_path, tiny(factors__model=[level], factors__loss=["bce"])))
+    (notice,) = [text for text in checked.notices if "w.pth" in text]
+    assert "'module.' of DataParallel was taken off" in notice

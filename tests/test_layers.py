@@ -17,7 +17,7 @@ LEVELS: dict[str, int] = {
     "data": 2, "models": 2, "losses": 2, "metrics": 2, "optim": 2, "checkpoint": 2,
     "engine": 3, "progress": 3,
     "trial": 4,
-    "cells": 5, "check": 5, "plan": 5, "schema": 5, "search": 5, "tracking": 5,
+    "cells": 5, "check": 5, "pairs": 5, "plan": 5, "schema": 5, "search": 5, "tracking": 5,
     "runners": 6,
     "closing": 7, "compare": 7, "continuation": 7, "display": 7, "launch": 7,
     "cli": 8,
@@ -112,5 +112,15 @@ def test_importing_it_does_not_load(module: str, forbidden: tuple[str, ...]) -> 
 def test_no_file_uses_pickle_for_data() -> None:
     for path in FILES:
         used = {name.split(".")[0] for name in imports(path)}
-        assert not used & {"pickle", "cloudpickle", "dill", "joblib"}, path
-        assert "torch.load" not in path.read_text()
+        if path.name == "weightfile.py":  # names the error of a file that is refused
+            used.discard("pickle")
+        assert not used & {"cloudpickle", "dill", "joblib", "pickle"}, path
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if _loads(node)):
+            assert isinstance(call, ast.Call)
+            assert any(
+                k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords
+            ), path
+
+
+def _loads(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"

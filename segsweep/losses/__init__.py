@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,21 @@ from torch import Tensor, nn
 from segsweep.errors import Problem, UserError
 from segsweep.losses.base import IGNORE, SegmentationLoss
 from segsweep.losses.lovasz import LovaszLoss
+from segsweep.losses.native import NATIVE, NativeLoss, NativeOutput
 from segsweep.losses.pixel import BCELoss, CrossEntropyLoss, FocalLoss
 from segsweep.losses.region import DiceLoss, JaccardLoss, TverskyLoss
 from segsweep.registry import differing, fill, short, suggest
 
-__all__ = ["IGNORE", "LOSSES", "WeightedSum", "build", "fit_problems", "resolve", "title"]
+__all__ = [
+    "IGNORE",
+    "LOSSES",
+    "NATIVE",
+    "WeightedSum",
+    "build",
+    "fit_problems",
+    "resolve",
+    "title",
+]
 
 LOSSES: Final[dict[str, type[SegmentationLoss]]] = {
     "bce": BCELoss,
@@ -30,13 +40,17 @@ LOSSES: Final[dict[str, type[SegmentationLoss]]] = {
     "jaccard": JaccardLoss,
     "tversky": TverskyLoss,
     "lovasz": LovaszLoss,
+    NATIVE: NativeLoss,
 }
+
+Outputs: TypeAlias = Tensor | tuple[Tensor, ...] | list[Tensor] | NativeOutput
+"""What a model returns: logits; in training perhaps several of them, or what has its own loss."""
 
 _SHAPES = "write bce, bce+dice, {bce: 1.0, dice: 0.5} or {focal: {gamma: 3.0}}"
 
 
 class WeightedSum(nn.Module):
-    """Σ weight · loss over its terms.
+    """Σ weight · loss over its terms, and over all outputs of a model with deep supervision.
 
     Args:
         terms: losses by name.
@@ -48,11 +62,19 @@ class WeightedSum(nn.Module):
         self.terms = nn.ModuleDict(dict(terms))
         self.weights = {name: weights[name] for name in terms}
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The sum, a scalar; arguments as for every loss (``SegmentationLoss.forward``)."""
-        total = logits.new_zeros((), dtype=torch.float32)
-        for name, term in self.terms.items():
-            total = total + self.weights[name] * term(logits, target)
+    def forward(self, outputs: Outputs, target: Tensor) -> Tensor:
+        """The sum, a scalar.
+
+        Args:
+            outputs: what the model returned. Several logits, as a model with side outputs
+                returns in training, count with weight 1 each.
+            target: as for every loss (``SegmentationLoss.forward``).
+        """
+        several = outputs if isinstance(outputs, tuple | list) else (outputs,)
+        total = torch.zeros((), device=target.device)
+        for output in several:
+            for name, term in self.terms.items():
+                total = total + self.weights[name] * term(output, target)
         return total
 
 
@@ -75,6 +97,9 @@ def resolve(level: str | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         settings, mistakes = _term(name, given)
         resolved[name] = settings
         problems += mistakes
+    if NATIVE in terms and len(terms) > 1:
+        what = f"{NATIVE} is all of a model's loss and stands alone"
+        problems.append(Problem(what, key=NATIVE, hint=f"write {NATIVE}"))
     if not problems and not any(settings["weight"] for settings in resolved.values()):
         problems.append(Problem("every weight is 0: nothing would be learnt"))
     if problems:

@@ -1,31 +1,41 @@
 """Models: the table of our own, those of segmentation-models-pytorch, and how one is built.
 
 A resolved model is ``{"name": "unet_strided", "width": 32}``: the name and every option. Its name
-is an entry of ``MODELS`` or ``architecture/encoder``. Images are (N, 3, H, W); logits have the
-same height and width and one channel a class, a single one (the foreground) for two classes.
+is an entry of ``MODELS`` or ``architecture/encoder``. ``weights: FILE`` beside it starts from a
+file. Images are (N, 3, H, W); logits have the same height and width and one channel a class, a
+single one (the foreground) for two classes. In training a model may return more
+(``losses.Outputs``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import nn
 
 from segsweep.errors import Problem, UserError, WeightsError
-from segsweep.models import fit, smp
+from segsweep.models import fit, smp, weightfile
+from segsweep.models.eomt import EoMT
+from segsweep.models.erfnet import ERFNet
 from segsweep.models.segnet import SegNet
+from segsweep.models.u2net import U2Net, U2NetSmall
 from segsweep.models.unet_strided import UNetStrided
 from segsweep.models.unet_vanilla import UNetVanilla
-from segsweep.models.weights import encoder_key, fetch_encoder, load_encoder
-from segsweep.registry import differing, fill, suggest
+from segsweep.models.weights import encoder_key, fetch_encoder, load_start
+from segsweep.registry import differing, fill, options, suggest
 
 __all__ = [
     "MODELS",
+    "bare",
     "build",
     "encoder_key",
     "fetch_encoder",
+    "native_loss",
+    "notices",
     "out_channels",
     "problems",
     "resolve",
@@ -36,7 +46,12 @@ MODELS: Final[dict[str, Callable[..., nn.Module]]] = {
     "segnet": SegNet,
     "unet_vanilla": UNetVanilla,
     "unet_strided": UNetStrided,
+    "erfnet": ERFNet,
+    "u2net": U2Net,
+    "u2net_small": U2NetSmall,
+    "eomt": EoMT,
 }
+FROM_DISK: Final = (weightfile.KEY, "pretrained")  # options that may name a file or a folder
 
 
 def resolve(level: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +61,8 @@ def resolve(level: str | Mapping[str, Any]) -> dict[str, Any]:
         level: a name, or a mapping with ``name`` and some options.
 
     Returns:
-        ``name`` and every option.
+        ``name`` and every option. Beside one that names a file or folder stands the hash of
+        its content, ``weights_sha256``; where it is given, the content must still be that.
 
     Raises:
         UserError: every mistake at once; ``key`` is the option's name, ``""`` for the whole.
@@ -60,14 +76,49 @@ def resolve(level: str | Mapping[str, Any]) -> dict[str, Any]:
         hint = "write segnet, unet/resnet34 or {name: unet_strided, width: 32}"
         raise UserError(Problem(f"not a model: {level!r}", hint=hint))
     name: str = given.pop("name")
-    mistakes = _name_problems(name, weights=given.get("encoder_weights") != "none")
-    options: dict[str, Any] = {}
+    from_disk, mistakes = _from_disk(given)
+    if weightfile.KEY in from_disk and "/" in name:  # all weights come from the file
+        given.setdefault("encoder_weights", "none")
+    mistakes += _name_problems(name, weights=given.get("encoder_weights") != "none")
+    filled: dict[str, Any] = {}
     if "/" in name or name in MODELS:
-        options, wrong = fill(_constructor(name), given, what=f"model {name!r}")
+        filled, wrong = fill(_constructor(name), given, what=f"model {name!r}")
         mistakes += wrong
+        if weightfile.KEY in from_disk and encoder_key({"name": name, **filled}):
+            option = "encoder_weights" if "/" in name else "pretrained"
+            what = f"weights are those of the whole model: {option} would be lost"
+            mistakes.append(Problem(what, key=option, hint=f"set {option}: none"))
     if mistakes:
         raise UserError(mistakes)
-    return {"name": name, **options}
+    return {"name": name, **filled, **from_disk}
+
+
+def _from_disk(given: dict[Any, Any]) -> tuple[dict[str, str], list[Problem]]:
+    """Files that a level names, with their hashes; ``weights`` is taken out of ``given``."""
+    found: dict[str, str] = {}
+    problems = []
+    for option in FROM_DISK:
+        key = f"{option}{weightfile.HASH}"
+        wanted, value = given.pop(key, None), given.get(option)
+        if option == weightfile.KEY:
+            given.pop(option, None)
+            if value is not None and not isinstance(value, str):
+                problems.append(Problem(f"not the name of a file: {value!r}", key=option))
+                continue
+        if not isinstance(value, str) or (option == "pretrained" and not Path(value).is_dir()):
+            if wanted is not None:
+                problems.append(Problem(f"{option} is gone, and {key} is given", key=option))
+            continue
+        try:
+            hashed = weightfile.digest(Path(value))
+        except UserError as error:
+            problems += [replace(problem, key=option) for problem in error.problems]
+            continue
+        if wanted not in (None, hashed):
+            what = f"{value} is not the file it was: SHA-256 {hashed}, not {wanted}"
+            problems.append(Problem(what, key=option, hint="put it back, or remove " + key))
+        found |= {option: value, key: hashed}
+    return found, problems
 
 
 def out_channels(classes: int) -> int:
@@ -90,23 +141,45 @@ def build(
 
     Raises:
         WeightsError: pretrained weights are wanted and not given, given and not wanted, or do
-            not fit. To load a checkpoint over the model, build it with ``encoder_weights: none``.
+            not fit. To load a checkpoint over the model, build the ``bare`` one.
     """
-    options = dict(config)
-    name: str = options.pop("name")
+    name: str = config["name"]
     key = encoder_key(config)
     if (key is None) != (encoder_state is None):
-        what = f"{name} wants the encoder weights {key}, and none were given"
+        what = f"{name} wants the weights {key}, and none were given"
         if key is None:
-            what = f"{name} wants no pretrained encoder weights, but some were given"
+            what = f"{name} wants no pretrained weights, but some were given"
         raise WeightsError(Problem(what, key="encoder_weights"))
-    if "/" not in name:
-        return MODELS[name](out_channels(classes), **options)
-    architecture, encoder = name.split("/", 1)
-    model = smp.create(architecture, encoder, out_channels(classes))
+    if "/" in name:
+        architecture, encoder = name.split("/", 1)
+        model = smp.create(architecture, encoder, out_channels(classes))
+    else:
+        own = options(MODELS[name]).model_fields
+        model = MODELS[name](out_channels(classes), **{k: config[k] for k in own if k in config})
     if encoder_state is not None:
-        load_encoder(model, encoder_state, config)
+        load_start(model, encoder_state, config)
     return model
+
+
+def bare(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The same model from random weights: no file, no pretrained part."""
+    plain = {
+        k: v for k, v in config.items() if k != weightfile.KEY and not k.endswith(weightfile.HASH)
+    }
+    return plain | {k: "none" for k in ("encoder_weights", "pretrained") if k in plain}
+
+
+def native_loss(config: Mapping[str, Any]) -> bool:
+    """Whether a model brings its own loss, and so is trained with ``loss: native`` alone."""
+    return bool(getattr(MODELS.get(config["name"]), "native_loss", False))
+
+
+def notices(config: Mapping[str, Any]) -> list[str]:
+    """What a user should know about a resolved model that works: what a file's names became."""
+    if weightfile.KEY not in config:
+        return []
+    _, notes = weightfile.read(Path(config[weightfile.KEY]))
+    return [f"{config[weightfile.KEY]}: {note}" for note in notes]
 
 
 def problems(
@@ -114,32 +187,48 @@ def problems(
 ) -> list[Problem]:
     """Why a resolved model cannot work at ``image_size``, found by building and running it.
 
-    Uses random weights, the CPU and one image; leaves torch's random numbers as they were.
+    A weight file is read and held against the model. All else uses random weights, the CPU and
+    one image; torch's random numbers stay as they were.
 
     Args:
         config: what ``resolve`` returned.
         classes: number of classes of the data set.
         image_size: height and width in pixels.
     """
-    bare = dict(config)
-    if "encoder_weights" in bare:
-        bare["encoder_weights"] = "none"
     label = config["name"] if "/" in config["name"] else title(config)
     with torch.random.fork_rng(devices=[]):
         try:
-            model = build(bare, classes=classes)
+            model = build(bare(config), classes=classes)
         except Exception as error:
             text = f"{label}: {fit.cause(error)}"
             return [Problem(text, hint=_pair_hint(config["name"]))]
+        found = _file_problems(model, config, label)
         channels = out_channels(classes)
-        return fit.size_problems(model, label, channels=channels, image_size=image_size)
+        return found + fit.size_problems(model, label, channels=channels, image_size=image_size)
 
 
 def title(config: Mapping[str, Any]) -> str:
     """A short label: ``segnet``, ``unet/resnet34``, ``unet_strided(width=32)``."""
     name: str = config["name"]
-    changed = differing(_constructor(name), config)
-    return f"{name}({changed})" if changed else name
+    changed = [differing(_constructor(name), config)]
+    for option in FROM_DISK:  # by content: a file that was moved is still the same
+        if hashed := config.get(f"{option}{weightfile.HASH}"):
+            plain = f"{option}={config[option]}"
+            changed = [part for text in changed for part in text.split(", ") if part != plain]
+            changed.append(f"{option}={hashed[:8]}")
+    inside = ", ".join(part for part in changed if part)
+    return f"{name}({inside})" if inside else name
+
+
+def _file_problems(model: nn.Module, config: Mapping[str, Any], label: str) -> list[Problem]:
+    """Where the weight file that a config names does not fit."""
+    if weightfile.KEY not in config:
+        return []
+    try:
+        state, _ = weightfile.read(Path(config[weightfile.KEY]))
+    except WeightsError as error:
+        return list(error.problems)
+    return weightfile.fit_problems(model, state, label)
 
 
 def _constructor(name: str) -> Callable[..., Any]:
