@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +12,7 @@ from pydantic import ValidationError
 from segsweep import losses, models, optim, space
 from segsweep.data import augment
 from segsweep.errors import Problem, UserError
-from segsweep.metrics import score_names
-from segsweep.pairs import native_problems
+from segsweep.pairs import metric_problems, native_problems
 from segsweep.registry import suggest
 from segsweep.search.sampler import budget
 from segsweep.space import Cell
@@ -240,12 +239,13 @@ def _value_problems(config: Mapping[str, Any], path: str) -> list[Problem]:
     return problems
 
 
-def meaning_problems(spec: SweepSpec, cells: list[Cell], classes: int, found: Found) -> None:
-    """Do metric, losses and models fit data with so many classes and that image size?"""
-    valid = ["val/loss", *(f"val/{name}" for name in score_names(classes))]
-    if spec.metric.name not in valid:
-        what = f"{spec.metric.name!r} does not exist for {classes} classes"
-        found("metric.name", Problem(what, hint=suggest(spec.metric.name, valid)))
+def meaning_problems(
+    spec: SweepSpec, cells: list[Cell], names: Sequence[str], found: Found
+) -> None:
+    """Do metric, losses and models fit data with these classes and that image size?"""
+    classes = len(names)
+    for where, problem in metric_problems(spec.metric, names):
+        found(where, problem)
     for problem in native_problems(cells):
         found("factors", problem)
     seen: set[str] = set()

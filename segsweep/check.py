@@ -166,13 +166,13 @@ def _source(spec: SweepSpec, found: Found) -> tuple[Source | None, dict[str, Any
     return None, {}
 
 
-def _classes(source: Source, spec: SweepSpec, found: Found) -> int:
-    """How many classes are left to learn."""
+def _classes(source: Source, spec: SweepSpec, found: Found) -> Sequence[str]:
+    """The classes that are left to learn."""
     out, wrong = spec.dataset.leave_out, False
     for place, problem in leave_out.problems(source.classes, out):
         found(f"dataset.leave_out{place}", problem)
         wrong = True
-    return len(source.classes if wrong else leave_out.kept(source.classes, out))
+    return source.classes if wrong else leave_out.kept(source.classes, out)
 
 
 def _build(spec: SweepSpec, options: Mapping[str, Any]) -> Source:

@@ -1,4 +1,4 @@
-"""The closing stage: the champions meet the holdout, once."""
+"""The closing stage: the champions meet the holdout, once, and are timed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from segsweep.data.cache import ImageSet
 from segsweep.data.loader import Loader
 from segsweep.engine import Evaluation, evaluate, prepare_model, prepare_process
 from segsweep.errors import TrialError
-from segsweep.metrics import scores
+from segsweep.metrics import scores, wanted_extras
+from segsweep.models import runtime
 from segsweep.progress import BEST
 from segsweep.trial import directory
 
@@ -51,11 +52,9 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
     config, data = facts["config"], shared.holdout
     prepare_process(0, shared.cpus)
     device = torch.device("cuda" if shared.gpu else "cpu")
-    # the checkpoint holds every weight, so nothing is to be fetched
-    model = models.build(models.bare(config["model"]), classes=len(data.classes))
-    model.load_state_dict(checkpoint.unprefixed("model", tensors))
+    model = _model(tensors, facts, len(data.classes), device)
     try:
-        result = _evaluate(prepare_model(model, device), data, config, device)
+        result = _evaluate(model, data, config, device)
     except torch.OutOfMemoryError as error:
         return {"trial_id": trial_id, "error": f"out of memory on the holdout: {error}"}
     kept = {
@@ -63,7 +62,8 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
         "classes": list(data.classes),
     }
     checkpoint.save(Path(place) / HOLDOUT, {"matrix": torch.from_numpy(result.matrix)}, kept)
-    found = {f"holdout_{name}": value for name, value in scores(result.matrix).items()}
+    values = scores(result.matrix, data.classes) | result.extras
+    found = {f"holdout_{name}": value for name, value in values.items()}
     return {"trial_id": trial_id, "holdout_loss": result.loss, **found}
 
 
@@ -82,8 +82,68 @@ def _evaluate(
                 classes=len(data.classes),
                 device=device,
                 precision=config["train"]["precision"],
+                extra=wanted_extras(config["metric"], len(data.classes)),
             )
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
         size //= 2
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What timing needs beside the checkpoint."""
+
+    run_directory: str
+    classes: int
+    cpus: int
+    gpu: float
+
+
+def time_champion(shared: Timing, item: tuple[str, int, int]) -> dict[str, Any]:
+    """Milliseconds that a config's model takes for an image, from the checkpoint of one trial.
+
+    Args:
+        shared: place, classes, and what a trial has of the machine.
+        item: config id, fold and replicate.
+
+    Returns:
+        ``config_id``, ``runtime_ms`` and under what it was measured (``runtime.Runtime``). Where
+        the checkpoint cannot be used, ``config_id`` and ``error``.
+    """
+    config_id, fold, replicate = item
+    try:
+        tensors, facts = checkpoint.load(
+            directory(shared.run_directory, config_id, fold, replicate) / BEST
+        )
+    except TrialError as error:
+        return {"config_id": config_id, "error": str(error)}
+    prepare_process(0, shared.cpus)
+    device = torch.device("cuda" if shared.gpu else "cpu")
+    height, width = facts["config"]["dataset"]["image_size"]
+    found = runtime.measure(
+        _model(tensors, facts, shared.classes, device),
+        (height, width),
+        device=device,
+        precision=facts["config"]["train"]["precision"],
+    )
+    return {
+        "config_id": config_id,
+        "runtime_ms": found.milliseconds,
+        "runtime_least_ms": found.least,
+        "runtime_most_ms": found.most,
+        "runtime_repeats": found.repeats,
+        "runtime_device": found.device,
+        "runtime_threads": found.threads,
+        "runtime_precision": found.precision,
+    }
+
+
+def _model(
+    tensors: dict[str, torch.Tensor], facts: dict[str, Any], classes: int, device: torch.device
+) -> torch.nn.Module:
+    """The model of a checkpoint, which holds every weight, so that nothing is to be fetched."""
+    config = models.bare(facts["config"]["model"])
+    model = models.build(config, classes=classes)
+    model.load_state_dict(checkpoint.unprefixed("model", tensors))
+    return prepare_model(model, device)

@@ -16,7 +16,10 @@ from segsweep.spec import SweepSpec
 from segsweep.state import UNDECIDED, SearchState
 
 # what old results hang on: a change of one of these makes a sweep another sweep
-FIXED = ("dataset", "folds.k", "folds.stratify_by", "folds.group_by", "metric", "seed", "train")
+FIXED = (
+    "dataset", "folds.k", "folds.stratify_by", "folds.group_by", "metric.name", "metric.goal",
+    "seed", "train",
+)  # fmt: skip
 FIXED_SEARCH = ("method", "sampler", "parameters", "replicates")
 
 

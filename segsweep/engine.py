@@ -7,7 +7,7 @@ import gc
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import nn
 from segsweep.data.loader import Batch
 from segsweep.errors import Diverged
 from segsweep.losses import IGNORE
-from segsweep.metrics import confusion
+from segsweep.metrics import Tally
 
 # ImageNet's channel statistics, which pretrained encoders expect; of values in [0, 1]
 MEAN = (0.485, 0.456, 0.406)
@@ -35,12 +35,14 @@ class Evaluation:
         matrix: (N, K, K) int64 confusion matrices, rows are the truth.
         indices: (N,) which image each is.
         predictions: (M, H, W) uint8 classes of the images that were asked for.
+        extras: the scores that were asked for beyond those of the matrix.
     """
 
     loss: float
     matrix: NDArray[np.int64]
     indices: NDArray[np.int64]
     predictions: NDArray[np.uint8]
+    extras: dict[str, float | None] = field(default_factory=dict)
 
 
 def device_facts() -> dict[str, Any]:
@@ -186,19 +188,21 @@ def evaluate(
     device: torch.device,
     precision: str = "fp32",
     keep: Sequence[int] = (),
+    extra: Sequence[str] = (),
 ) -> Evaluation:
     """Score a model on every batch.
 
     Args:
         classes: of the data set.
         keep: indices of the images whose predictions are wanted.
+        extra: scores to compute beyond those of the matrix (``metrics.extra_names``).
 
     Raises:
         Diverged: a logit is not finite.
     """
     model.eval()
     total = torch.zeros((), device=device)
-    matrices, indices = [], []
+    tally, indices = Tally(classes, extra), []
     kept: dict[int, NDArray[np.uint8]] = {}
     for batch in batches:
         target = batch.masks.to(device, non_blocking=True).long()
@@ -206,15 +210,15 @@ def evaluate(
             logits = model(prepare_images(batch.images, device))
         total += loss(logits, target) * len(target)
         prediction = classify(logits)
-        matrices.append(confusion(prediction, target, classes))
+        tally.update(logits, prediction, target)
         indices.append(batch.indices)
         for row, index in enumerate(batch.indices.tolist()):
             if index in keep:
                 kept[index] = prediction[row].to(torch.uint8).cpu().numpy()
-    matrix = torch.cat(matrices).cpu().numpy()
+    matrix = tally.matrix()
     mean = float(total) / len(matrix)
     if not math.isfinite(mean):
         raise Diverged(f"the validation loss is {mean}")
     shape = (0, *batch.masks.shape[1:])
     predictions = np.stack([kept[i] for i in keep]) if keep else np.zeros(shape, np.uint8)
-    return Evaluation(mean, matrix, np.concatenate(indices), predictions)
+    return Evaluation(mean, matrix, np.concatenate(indices), predictions, tally.extras())

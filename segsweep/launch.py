@@ -15,7 +15,7 @@ from rich.console import Console
 from segsweep import __version__, closing, fulldisk, identity, models, results, rundir, tracking
 from segsweep import spec as spec_module
 from segsweep.check import Checked, check
-from segsweep.closing import score_holdout
+from segsweep.closing import score_holdout, time_champion
 from segsweep.compare import Ranked, rank
 from segsweep.continuation import (
     bring_up_to_date,
@@ -171,6 +171,7 @@ class _Launch:
                 self.runner.run(search, self._inputs(), interrupt)
                 search.conclude()
                 self._close(ledger, search.state, interrupt)
+                self._time(ledger, search.state, interrupt)
             except KeyboardInterrupt:
                 interrupted = True
             finally:
@@ -255,6 +256,19 @@ class _Launch:
             else:
                 state.apply(ledger.append("holdout", **found))
             interrupt.check()
+
+    def _time(self, ledger: Ledger, state: SearchState, interrupt: Interrupt) -> None:
+        """Time each champion's model, one after the other, so that none disturbs another."""
+        timed = {event["config_id"] for event in ledger.events if event["event"] == "runtime"}
+        classes, cpus = len(self.checked.data.classes), self.spec.resources.cpu
+        shared = closing.Timing(str(self.place), classes, cpus, self.facts["gpu"])
+        for config_id in state.champions.values():
+            if config_id not in timed:
+                item = (config_id, *self.spec.slots[0])
+                for found in self.runner.map(time_champion, shared, [item], self.spec):
+                    if "error" not in found:
+                        ledger.append("runtime", **found)
+                interrupt.check()
 
     def _forget_last(self, event: Event) -> None:
         """A finished trial goes on no more: its last checkpoints make room."""

@@ -1,4 +1,4 @@
-"""Which models and losses go together: a model with a loss of its own is trained with it alone."""
+"""What goes together: scores with data, and a model that has its own loss with that loss alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,28 @@ from collections.abc import Sequence
 from segsweep import models
 from segsweep.errors import Problem
 from segsweep.losses import NATIVE
+from segsweep.metrics import extra_names, score_names
+from segsweep.registry import suggest
 from segsweep.space import Cell
+from segsweep.spec.shape import Metric
+
+
+def metric_problems(metric: Metric, classes: Sequence[str]) -> list[tuple[str, Problem]]:
+    """Names of scores that data with these classes does not have, each with its key."""
+    scores = [*score_names(classes), *extra_names(len(classes))]
+    valid = ["val/loss", *(f"val/{name}" for name in scores)]
+    given = {"metric.name": metric.name}
+    given |= {f"metric.also[{i}]": name for i, name in enumerate(metric.also)}
+    return [
+        (
+            where,
+            Problem(
+                f"{name!r} does not exist for {len(classes)} classes", hint=suggest(name, valid)
+            ),
+        )
+        for where, name in given.items()
+        if name not in valid
+    ]
 
 
 def native_problems(cells: Sequence[Cell]) -> list[Problem]:

@@ -1,7 +1,8 @@
 """Parquet files from the ledger: versioned schemas, one way, rebuilt whole at any time.
 
 =================== ==========================================================================
-trials.parquet      one row a trial: what it was, how it ended, its best epoch's scores
+trials.parquet      one row a trial: what it was, how it ended, its best epoch's scores; data with
+                    more than two classes has val_iou_<class> and holdout_iou_<class> besides
 epochs.parquet      one row an epoch of a trial
 images.parquet      pixels of every image at the best epoch by class: the evidence for paired tests
 confusion.parquet   the same, summed over images, by true and predicted class
@@ -30,6 +31,8 @@ SCHEMA_VERSION = "1"
 SCORES = (
     "loss", "iou", "dice", "precision", "recall", "pixel_accuracy", "iou_per_image",
     "miou", "mdice", "mprecision", "mrecall", "miou_present",
+    "f1", "f1_per_image", "miou_per_image_present",
+    "auroc", "ap", "fpr95", "boundary_iou", "boundary_iou_per_image", "mboundary_iou",
 )  # fmt: skip
 
 Row = dict[str, Any]
@@ -48,7 +51,7 @@ TRIALS = _schema(
     ("train_seconds", REAL), ("images_per_second", REAL), ("parameters", WHOLE),
     ("attempts", WHOLE), ("micro_batch", WHOLE), ("node", TEXT), ("error", TEXT),
     ("champion", pa.bool_()),
-    *[(f"holdout_{name}", REAL) for name in SCORES],
+    *[(f"holdout_{name}", REAL) for name in SCORES], ("runtime_ms", REAL),
 )  # fmt: skip
 EPOCHS = _schema(
     ("trial_id", TEXT), ("epoch", WHOLE), ("train_loss", REAL), *VAL, ("lr", REAL),
@@ -91,8 +94,10 @@ def write(run_directory: Path, events: Sequence[Event], metric: str, goal: str) 
             if evidence is not None:
                 images += _image_rows(trial["trial_id"], split, *evidence)
                 confusion += _confusion_rows(trial["trial_id"], split, *evidence)
-    _save(folder / "trials.parquet", trials, TRIALS)
-    _save(folder / "epochs.parquet", epoch_rows(events), EPOCHS)
+    own = class_scores(events)
+    columns = [f"{split}_{name}" for split in ("val", "holdout") for name in own]
+    _save(folder / "trials.parquet", trials, _with(TRIALS, columns))
+    _save(folder / "epochs.parquet", epoch_rows(events), _with(EPOCHS, [f"val_{n}" for n in own]))
     _save(folder / "images.parquet", images, IMAGES)
     _save(folder / "confusion.parquet", confusion, CONFUSION)
     return damaged
@@ -104,9 +109,25 @@ def fold_name(trial: Row) -> str:
     return f"fold{trial['fold']}{replicate}"
 
 
+def class_scores(events: Sequence[Event]) -> list[str]:
+    """``iou_<class>`` of every class, for data with more than two; in the order of the classes."""
+    for event in events:
+        if event["event"] == "epoch":
+            own = (name for name in event if name.startswith("val_iou_"))
+            return [name.removeprefix("val_") for name in own if name not in EPOCHS.names]
+    return []
+
+
+def _with(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """A schema with a number more for each name."""
+    for name in names:
+        schema = schema.append(pa.field(name, REAL))
+    return schema
+
+
 def epoch_rows(events: Sequence[Event]) -> list[Row]:
     """One row an epoch; columns that the task does not have are null."""
-    names = EPOCHS.names
+    names = [*EPOCHS.names, *(f"val_{name}" for name in class_scores(events))]
     return [
         {name: event.get(name) for name in names} for event in events if event["event"] == "epoch"
     ]
@@ -118,6 +139,7 @@ def trial_rows(events: Sequence[Event], metric: str, goal: str) -> list[Row]:
     epochs: dict[str, list[Event]] = {}
     ends: dict[str, Event] = {}
     holdout: dict[str, Event] = {}
+    runtime: dict[str, float] = {}
     for event in events:
         if event["event"] == "epoch":
             epochs.setdefault(event["trial_id"], []).append(event)
@@ -125,7 +147,10 @@ def trial_rows(events: Sequence[Event], metric: str, goal: str) -> list[Row]:
             ends[event["trial_id"]] = event
         elif event["event"] == "holdout":
             holdout[event["trial_id"]] = event
+        elif event["event"] == "runtime":
+            runtime[event["config_id"]] = event["runtime_ms"]
     champions = set(state.champions.values())
+    scores = [*SCORES, *class_scores(events)]
     rows = []
     for trial in state.trials.values():
         config = state.configs[trial.config_id]
@@ -151,7 +176,7 @@ def trial_rows(events: Sequence[Event], metric: str, goal: str) -> list[Row]:
                 "epochs": len(curve),
                 "best_epoch": best.get("epoch"),
                 "metric": best.get(metric),
-                **{name: best.get(name) for name, _ in VAL},
+                **{f"val_{name}": best.get(f"val_{name}") for name in scores},
                 "train_seconds": seconds,
                 "images_per_second": images / seconds if seconds else None,
                 "parameters": best.get("parameters"),
@@ -160,7 +185,8 @@ def trial_rows(events: Sequence[Event], metric: str, goal: str) -> list[Row]:
                 "node": ends.get(trial.trial_id, {}).get("node"),
                 "error": trial.error,
                 "champion": trial.config_id in champions,
-                **{f"holdout_{name}": scored.get(f"holdout_{name}") for name in SCORES},
+                **{f"holdout_{name}": scored.get(f"holdout_{name}") for name in scores},
+                "runtime_ms": runtime.get(trial.config_id),
             }
         )
     return rows

@@ -6,7 +6,7 @@ from typing import Any
 
 from segsweep import losses, models, optim, space
 from segsweep.data import augment, sources
-from segsweep.metrics.scores import BINARY, MULTICLASS
+from segsweep.metrics.scores import BINARY, BOUNDARY, MULTICLASS, RANKING
 from segsweep.spec import SweepSpec
 
 
@@ -19,8 +19,16 @@ def json_schema() -> dict[str, Any]:
     train["optimizer"]["enum"] = list(optim.OPTIMIZERS)
     train["schedule"]["enum"] = list(optim.SCHEDULES)
     train["augment"]["enum"] = list(augment.PRESETS)
-    scores = dict.fromkeys(["loss", *BINARY, *MULTICLASS])
-    definitions["Metric"]["properties"]["name"]["enum"] = [f"val/{name}" for name in scores]
+    scores = dict.fromkeys(["loss", *BINARY, *MULTICLASS, *RANKING, *BOUNDARY])
+    score = {
+        "anyOf": [
+            {"enum": [f"val/{name}" for name in scores]},
+            {"type": "string", "pattern": "^val/iou_.+", "description": "IoU of one class"},
+        ]
+    }
+    metric = definitions["Metric"]["properties"]
+    metric["name"] = {**score, "default": metric["name"]["default"]}
+    metric["also"]["items"] = score
     distribution = {"enum": [*space.DISTRIBUTIONS, None], "default": None}
     definitions["Parameter"]["properties"]["distribution"] = distribution
     schema["properties"]["factors"]["properties"] = {

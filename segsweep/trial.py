@@ -20,7 +20,7 @@ from segsweep.data.loader import Loader
 from segsweep.engine import Evaluation, evaluate, prepare_model, prepare_process, train_epoch
 from segsweep.errors import Diverged, disk_is_full
 from segsweep.identity import trial_seed
-from segsweep.metrics import scores
+from segsweep.metrics import scores, wanted_extras
 from segsweep.progress import Progress, Report, save_evidence
 
 EXAMPLES = 4  # validation images whose prediction is kept at the best epoch
@@ -149,7 +149,8 @@ class _Parts:
     ) -> None:
         train, data = config["train"], inputs.data
         self.micro_batch = micro_batch
-        self.train, self.classes = train, len(data.classes)
+        self.train, self.names, self.classes = train, data.classes, len(data.classes)
+        self.extra = wanted_extras(config["metric"], self.classes)
         self.device = torch.device("cuda" if inputs.gpu else "cpu")
         self.model = prepare_model(build_model(config, inputs), self.device)
         self.loss = losses.build(config["loss"]).to(self.device)
@@ -208,12 +209,14 @@ class _Parts:
             device=self.device,
             precision=self.train["precision"],
             keep=self.examples,
+            extra=self.extra,
         )
         report: Report = {
             "epoch": epoch,
             "train_loss": train_loss,
             "val_loss": result.loss,
-            **{f"val_{name}": value for name, value in scores(result.matrix).items()},
+            **{f"val_{name}": v for name, v in scores(result.matrix, self.names).items()},
+            **{f"val_{name}": value for name, value in result.extras.items()},
             "lr": rate,
             "images": images,
             "parameters": sum(p.numel() for p in self.model.parameters()),

@@ -70,10 +70,11 @@ class Train(_Section):
 
 
 class Metric(_Section):
-    """What is compared, and which way is better."""
+    """What is compared, and which way is better; which costly scores are recorded beside it."""
 
     name: str = "val/iou"
     goal: Literal["maximize", "minimize"] = "maximize"
+    also: list[str] = []
 
 
 class EarlyStopping(_Section):

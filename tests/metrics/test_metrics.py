@@ -10,7 +10,15 @@ import sklearn.metrics as sk
 import torch
 import torchmetrics.classification as tm
 
-from segsweep.metrics import confusion, per_class, score_names, scores
+from segsweep import results
+from segsweep.metrics import (
+    class_names,
+    confusion,
+    extra_names,
+    per_class,
+    score_names,
+    scores,
+)
 from segsweep.metrics.counts import IGNORE
 
 
@@ -50,13 +58,17 @@ def test_binary_scores_are_scikit_learns() -> None:
         "precision": sk.precision_score(truth, guess),
         "recall": sk.recall_score(truth, guess),
         "pixel_accuracy": sk.accuracy_score(truth, guess),
+        "f1": tm.BinaryF1Score(ignore_index=IGNORE)(prediction, target).item(),
         "iou_per_image": np.mean(
             [sk.jaccard_score(target[i][v], prediction[i][v]) for i, v in enumerate(valid)]
+        ),
+        "f1_per_image": np.mean(
+            [sk.f1_score(target[i][v], prediction[i][v]) for i, v in enumerate(valid)]
         ),
     }
     found = score(prediction, target, 2)
     assert tuple(found) == score_names(2)
-    assert found == pytest.approx(expected, abs=1e-12)
+    assert found == pytest.approx(expected, abs=1e-7)
 
 
 @pytest.mark.parametrize("classes", [3, 7])
@@ -68,6 +80,9 @@ def test_multiclass_scores_are_torchmetrics(classes: int) -> None:
         "mdice": tm.MulticlassF1Score(**kwargs)(prediction, target).item(),
         "mprecision": tm.MulticlassPrecision(**kwargs)(prediction, target).item(),
         "mrecall": tm.MulticlassRecall(**kwargs)(prediction, target).item(),
+        "pixel_accuracy": tm.MulticlassAccuracy(**kwargs | {"average": "micro"})(
+            prediction, target
+        ).item(),
     }
     found = score(prediction, target, classes)
     assert tuple(found) == score_names(classes)
@@ -111,6 +126,58 @@ def test_counts_stay_exact_beyond_what_float32_holds() -> None:
     matrix = confusion(target, target, 2)
     assert matrix.sum() == side * side > 2**24
     assert matrix[0, 1, 1] == 1
+
+
+def test_two_ways_to_average_over_the_classes_of_an_image() -> None:
+    target = torch.tensor([[[0, 0, 1, 1]], [[0, 0, 0, 0]]])
+    prediction = torch.tensor([[[0, 0, 1, 1]], [[0, 0, 0, 2]]])  # 2 is in no truth
+    found = score(prediction, target, 3)
+    assert found["miou"] == pytest.approx((5 / 6 + 1 + 0) / 3)
+    assert found["miou_present"] == pytest.approx((1 + (3 / 4 + 0) / 2) / 2)
+    assert found["miou_per_image_present"] == pytest.approx((1 + 3 / 4) / 2)
+
+
+@pytest.mark.parametrize("classes", [3, 7])
+def test_scores_by_image_are_scikit_learns(classes: int) -> None:
+    prediction, target = random_pair(classes, 8, images=4)
+    target[1][target[1] == 2] = 1  # a class that one image lacks
+    both, true = [], []
+    for guess, truth in zip(prediction, target, strict=True):
+        valid = truth != IGNORE
+        each = sk.jaccard_score(
+            truth[valid], guess[valid], labels=list(range(classes)), average=None
+        )
+        both.append(each.mean())
+        true.append(np.mean([each[label] for label in truth[valid].unique()]))
+    found = score(prediction, target, classes)
+    assert found["miou_present"] == pytest.approx(np.mean(both))
+    assert found["miou_per_image_present"] == pytest.approx(np.mean(true))
+
+
+def test_every_class_has_its_iou_by_name() -> None:
+    names = ["sky", "road sign", "pole/post", "present"]
+    prediction, target = random_pair(4, 3)
+    target[target == 3] = 0
+    prediction[prediction == 3] = 0
+    found = scores(confusion(prediction, target, 4).numpy(), names)
+    own = ["iou_sky", "iou_road_sign", "iou_pole_post", "iou_present"]
+    assert tuple(found) == score_names(names) == (*score_names(4), *own)
+    valid = target != IGNORE
+    each = sk.jaccard_score(target[valid], prediction[valid], labels=[0, 1, 2], average=None)
+    assert [found[name] for name in own[:3]] == pytest.approx(list(each))
+    assert found[own[3]] is None  # absent, never 0
+    assert found["miou"] == pytest.approx(each.mean())
+
+
+def test_names_of_classes_never_collide() -> None:
+    names = class_names(["a b", "a-b", "per_image", "c"])
+    assert names == ["iou_a_b_0", "iou_a_b_1", "iou_per_image_2", "iou_c"]
+    assert class_names(["background", "lesion"]) == []
+
+
+def test_every_score_has_a_column() -> None:
+    for names in (score_names(2), score_names(3), extra_names(2), extra_names(3)):
+        assert set(names) <= set(results.SCORES)
 
 
 def test_per_class_counts_add_up() -> None:
