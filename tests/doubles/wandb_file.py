@@ -60,6 +60,9 @@ def _read(folder: Path, path: Path) -> OfflineRun:
                     node = node.setdefault(parent, {})
                 node[last] = json.loads(item.value_json)
             found.history.setdefault(int(row["_step"]), {}).update(row)
+        elif kind == "summary":
+            for item in record.summary.update:
+                found.summary[item.key or ".".join(item.nested_key)] = json.loads(item.value_json)
     return found
 
 
