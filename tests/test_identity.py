@@ -51,7 +51,8 @@ def test_data_folds_and_seed_change_the_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value"), [("dataset", "root", "/b"), ("folds", "run", 2)]
+    ("section", "key", "value"),
+    [("dataset", "root", "/b"), ("folds", "run", 2), ("metric", "also", ["val/ap"])],
 )
 def test_places_and_budgets_do_not(section: str, key: str, value: Any) -> None:
     assert name(changed(section, key, value)) == name(CONFIG)

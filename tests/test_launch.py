@@ -137,7 +137,7 @@ def test_an_extended_sweep_keeps_its_results(
         ("dataset.image_size=[32, 48]", "dataset"),
         ("folds.k=3", "folds.k"),
         ("seed=1", "seed"),
-        ("metric.name=val/dice", "metric"),
+        ("metric.name=val/dice", "metric.name"),
         ("method=bayes", "method"),
         ("parameters.train.lr.max=0.5", "parameters"),
         ("dataset.holdout=0.5", "dataset"),

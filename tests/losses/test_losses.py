@@ -354,3 +354,25 @@ def test_losses_that_do_not_fit_the_classes() -> None:
 def test_every_class_is_one_the_constructor_can_make_alone() -> None:
     for constructor in LOSSES.values():
         assert constructor()(*batch(1)).ndim == 0
+
+
+def test_several_outputs_count_with_weight_one_each() -> None:
+    loss = losses.build(losses.resolve({"bce": 1.0, "dice": 0.5}))
+    generator = torch.Generator().manual_seed(0)
+    outputs = tuple(torch.randn(2, 1, 6, 7, generator=generator) for _ in range(3))
+    target = torch.randint(2, (2, 6, 7), generator=generator)
+    expected = torch.stack([loss(one, target) for one in outputs]).sum()
+    torch.testing.assert_close(loss(outputs, target), expected)
+    torch.testing.assert_close(loss(list(outputs), target), expected)
+
+
+def test_native_asks_the_output_where_it_has_a_loss() -> None:
+    class Output:
+        def native_loss(self, target: torch.Tensor) -> torch.Tensor:
+            return target.float().mean()
+
+    target = torch.ones(2, 3, 3, dtype=torch.long)
+    assert losses.build(losses.resolve({"native": 2.0}))(Output(), target) == 2
+    logits = torch.randn(2, 4, 3, 3)
+    pixels = losses.build(losses.resolve("cross_entropy"))(logits, target)
+    assert torch.equal(losses.build(losses.resolve("native"))(logits, target), pixels)
