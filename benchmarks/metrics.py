@@ -9,7 +9,7 @@ scikit-learn computes ``roc_auc_score``, ``average_precision_score`` and ``roc_c
 streams batches of 2^20 pixels through ``PixelScores``, into bins and, again, exactly.
 ``--largest`` (default 10^8, 0 leaves it out) is then streamed once by segsweep alone and compared
 with its own exact mode; ``--pixels 100000000 --rounds 1 --largest 0`` lets scikit-learn have its
-turn at it, for which it needs 8 GB and some minutes.
+turn at it, for which it needs 6 GB and two minutes.
 
 Keys: ``speedup`` and ``max_difference`` of the bins, ``exact_speedup``, ``exact_max_difference``,
 ``bound`` (the largest error that the bins state), ``largest``.
