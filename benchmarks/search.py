@@ -173,7 +173,7 @@ def _point(config: Mapping[str, Any]) -> Array:
     return np.array([config["x"][axis] for axis in AXES])
 
 
-def compare_search(configs: int, sweeps: int, folds: int) -> list[dict[str, Any]]:
+def compare_search(configs: int, sweeps: int, folds: int, gp: bool) -> list[dict[str, Any]]:
     """Nine cells each: paired regrets of random search, and of what Optuna proposes."""
     halving = {"type": "halving", "grace_period": 1, "reduction_factor": 2}
     asha = {"type": "asha", "grace_period": 1, "reduction_factor": 2}
@@ -184,9 +184,9 @@ def compare_search(configs: int, sweeps: int, folds: int) -> list[dict[str, Any]
         "tpe, in full": ("tpe", {"type": "none"}),
         "tpe + asha 1/2": ("tpe", asha),
         "tpe + halving 1/2": ("tpe", halving),
-        "gp, in full": ("gp", {"type": "none"}),
-        "gp + asha 1/2": ("gp", asha),
     }
+    if gp:
+        ways |= {"gp, in full": ("gp", {"type": "none"}), "gp + asha 1/2": ("gp", asha)}
     regrets: dict[str, list[float]] = {name: [] for name in ways}
     shares: dict[str, list[float]] = {name: [] for name in ways}
     for seed in range(sweeps):
@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=10, help="of arrival")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="configs a cell")
     parser.add_argument("--folds", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--gp", action="store_true", help="with Gaussian processes, which are slow")
     parser.add_argument("--part", choices=["rules", "search"], help="one of the two only")
     parser.add_argument("--csv", type=Path, help="rules on recorded curves instead (see replay)")
     options = parser.parse_args()
@@ -263,7 +264,7 @@ def main() -> None:
                 print_rules(title, rows, None)
     if options.part != "rules" and options.csv is None:
         for size in options.sizes:
-            rows = compare_search(size, options.sweeps, options.folds[0])
+            rows = compare_search(size, options.sweeps, options.folds[0], options.gp)
             figures["search"] += rows
             print_search(f"{CELLS} cells of {size} configs", rows, None)
     if options.json is not None:

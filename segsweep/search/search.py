@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.identity import trial_id
-from segsweep.ledger import Book, Event
-from segsweep.search.ladder import Ladder
+from segsweep.ledger import Book
+from segsweep.search.pool import Pool
 from segsweep.search.race import Race
-from segsweep.search.sampler import CellSampler, Sampler, journal
-from segsweep.search.standings import Standings
-from segsweep.space import Cell, decode
+from segsweep.search.sampler import Sampler
+from segsweep.space import Cell
 from segsweep.spec import SweepSpec
-from segsweep.state import ConfigState, SearchState, Slot, Status, TrialState
-
-MAX_REDRAWS = 60  # a cell in which so many draws in a row were tried before has no more to offer
+from segsweep.state import ConfigState, Slot, Status, TrialState
 
 
 @dataclass(frozen=True)
@@ -59,34 +56,19 @@ class Search:
         journal_path: Path | None = None,
         samplers: Mapping[str, Sampler] | None = None,
     ) -> None:
-        self.spec, self.cells, self.ledger, self.identify = spec, cells, ledger, identify
+        self.spec, self.cells, self.ledger = spec, cells, ledger
         self.slots, self.goal = spec.slots, spec.metric.goal
-        self.metric = spec.metric.name.replace("/", "_")
-        self.state = SearchState(self.metric, ledger.events)
-        self.samplers = dict(samplers) if samplers else self._optuna(journal_path)
-        for config in self.state.configs.values():
-            if config.cell in self.samplers:
-                self.samplers[config.cell].add(config)
-                self.samplers[config.cell].tell(config, self.slots, self.goal)
-        self.ladder = Ladder(spec, cells, self.state)
-        self.standings = Standings(spec)
+        self.pool = Pool(spec, cells, ledger, identify, journal_path, samplers)
+        self.state, self.samplers = self.pool.state, self.pool.samplers
+        self.ladder, self.standings = self.pool.ladder, self.pool.standings
+        self._write, self._review = self.pool.write, self.pool.review
         self.live: dict[str, Job] = {}
-        self._open: dict[str, ConfigState] = {}  # configs that may have something to run
-        for config in self.state.configs.values():
-            self._review(config)
-
-    def _optuna(self, journal_path: Path | None) -> dict[str, Sampler]:
-        spec, storage = self.spec, journal(journal_path)
-        return {
-            cell.name: CellSampler(cell, spec.method, spec.seed, self.goal, storage, spec.sampler)
-            for cell in self.cells
-        }
 
     # what runners call
 
     def next(self) -> Job | None:
         """The next trial to start; None where none is ready (wait while ``live``, else done)."""
-        trial = self._unfinished() or self._next_slot() or self._promoted() or self._proposed()
+        trial = self._unfinished() or self._next_slot() or self._promoted() or self._new()
         if trial is not None:
             return self._start(*trial)
         if self._revive():
@@ -158,13 +140,9 @@ class Search:
 
     # what runs next
 
-    def _waiting(self) -> list[ConfigState]:
-        """Configs that may have something to run, oldest first."""
-        return sorted(self._open.values(), key=lambda config: config.order)
-
     def _unfinished(self) -> tuple[ConfigState, Slot] | None:
         """A trial that an earlier launch left, or that is revived."""
-        for config in self._waiting():
+        for config in self.pool.waiting():
             for slot, trial in sorted(config.trials.items()):
                 waits = trial.status == "incomplete" and trial.trial_id not in self.live
                 if not waits or slot not in self.slots:
@@ -182,7 +160,7 @@ class Search:
 
     def _next_slot(self) -> tuple[ConfigState, Slot] | None:
         """The next fold of a config that survived fold 0, oldest config first."""
-        for config in self._waiting():
+        for config in self.pool.waiting():
             first = config.trials.get(self.slots[0])
             if first is None:
                 return config, self.slots[0]  # proposed by a launch that ended before it started
@@ -204,48 +182,16 @@ class Search:
         self._review(config)
         return config, self.slots[0]
 
-    def _proposed(self) -> tuple[ConfigState, Slot] | None:
-        """A new config for the cell that has had the fewest."""
-        counts = {cell.name: len(self.state.of_cell(cell.name)) for cell in self.cells}
-        for cell in sorted(self.cells, key=lambda cell: counts[cell.name]):
-            number = counts[cell.name]
-            if number < cell.budget and cell.name not in self.ladder.exhausted:
-                config = self._draw(cell, number)
-                if config is not None:
-                    return config, self.slots[0]
-                self.ladder.exhausted.add(cell.name)
-        return None
-
-    def _draw(self, cell: Cell, number: int) -> ConfigState | None:
-        sampler = self.samplers[cell.name]
-        sampler.observe(self.state.of_cell(cell.name), self.slots, self.goal)
-        for _ in range(MAX_REDRAWS):
-            draws = sampler.draw(number)
-            params = {path: decode(cell.parameters[path], raw) for path, raw in draws.items()}
-            config = cell.fill(params)
-            name = self.identify(config)
-            if name not in self.state.configs:
-                self._write(
-                    "config",
-                    config_id=name,
-                    cell=cell.name,
-                    number=number,
-                    params=params,
-                    draws=draws,
-                    levels=dict(cell.levels),
-                    config=config,
-                )
-                sampler.add(self.state.configs[name])
-                self._review(self.state.configs[name])
-                return self.state.configs[name]
-        return None
+    def _new(self) -> tuple[ConfigState, Slot] | None:
+        config = self.pool.propose()
+        return (config, self.slots[0]) if config is not None else None
 
     def _revive(self) -> bool:
         """Open the best config of a cell that is done and has no finished one; False: none is."""
         for cell in self.cells:
             if self.best(cell.name) is not None or not self._idle(cell):
                 continue
-            chosen = self._best_stopped(cell)
+            chosen = self.pool.best_stopped(cell)
             if chosen is not None:
                 self._write("revive", config_id=chosen.config_id, cell=cell.name)
                 for trial in chosen.trials.values():
@@ -259,18 +205,6 @@ class Search:
         if self.spec.early_stopping.compare_within == "sweep":
             return not self.live  # a trial of another cell may yet promote one of this
         return not any(job.cell == cell.name for job in self.live.values())
-
-    def _best_stopped(self, cell: Cell) -> ConfigState | None:
-        """The config of a cell that got furthest of those that a rule has stopped or parked."""
-        sign = 1 if self.goal == "maximize" else -1
-        found = []
-        for config in self.state.of_cell(cell.name):
-            first = config.trials.get(self.slots[0])
-            if first is None or config.revived or (value := first.best(self.goal)) is None:
-                continue
-            if first.parked or config.status(self.slots) == "stopped":
-                found.append((len(config.trials), sign * value, -config.number, config))
-        return max(found, key=lambda item: item[:3])[3] if found else None
 
     def _dismiss(self) -> None:
         """Nothing is left to run: trials that still wait at a rung have been stopped by it."""
@@ -354,20 +288,3 @@ class Search:
             self._review(config)
         if config.cell in self.samplers:
             self.samplers[config.cell].tell(config, self.slots, self.goal)
-
-    def _review(self, config: ConfigState) -> None:
-        """A config has changed: is there still something to run, and does it lead?"""
-        self._open.pop(config.config_id, None)
-        if config.cell not in self.samplers:
-            return
-        first = config.trials.get(self.slots[0])
-        waits = first is not None and first.parked
-        left = any(t.status == "incomplete" for t in config.trials.values())
-        if not waits and (left or config.status(self.slots) == "incomplete"):
-            self._open[config.config_id] = config
-        self.standings.take(config)
-
-    def _write(self, event: str, **fields: Any) -> Event:
-        record = self.ledger.append(event, **fields)
-        self.state.apply(record)
-        return record
