@@ -181,6 +181,13 @@ def grid_values(parameter: Parameter) -> list[Value] | None:
     return None
 
 
+def finite_values(parameter: Parameter) -> Sequence[Value] | None:
+    """All values that can ever be drawn; None where there is no end of them."""
+    if parameter.kind == "int_uniform":
+        return range(int(parameter.min or 0), int(parameter.max or 0) + 1)
+    return grid_values(parameter)
+
+
 def probes(parameter: Parameter) -> list[Value]:
     """Values to try a parameter with before anything is started: all listed ones, or the ends."""
     listed = grid_values(parameter)

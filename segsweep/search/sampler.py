@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import math
 import os
+import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,16 +29,22 @@ if TYPE_CHECKING:
 
 Goal = Literal["maximize", "minimize"]
 TPE_REPEATS = 5  # draws in a row that were tried before, until TPE gives way to chance
+PATIENCE = 20  # draws in a row that were tried before, until what is left is listed
+LISTED = 100_000  # combinations that are listed at the most
 MAX_STARTUP = 10  # configs drawn at random before TPE is trusted; at most half of a cell's
 
 
 def budget(parameters: Mapping[str, space.Parameter], method: str, wanted: int) -> int:
     """How many configs a cell gets: never more than there are different ones."""
-    values = [space.grid_values(parameter) for parameter in parameters.values()]
+    values = [space.finite_values(parameter) for parameter in parameters.values()]
     if any(v is None for v in values) and parameters:
         return wanted
-    combinations = math.prod(len({repr(v) for v in options or []}) for options in values)
+    combinations = math.prod(_different(options or []) for options in values)
     return combinations if method == "grid" else min(wanted, combinations)
+
+
+def _different(values: Sequence[space.Value]) -> int:
+    return len(values) if isinstance(values, range) else len({repr(v) for v in values})
 
 
 class Sampler(Protocol):
@@ -96,6 +103,7 @@ class CellSampler:
         )
         self.numbers: dict[str, int] = {}  # config_id → Optuna's trial number
         self._told: set[str] = set()
+        self._known: set[str] = set()
         self._attributes: dict[str, dict[str, Any]] = {}  # what CMA-ES remembers of a draw
         self._drawn, self._asked = 0, dict[str, Any]()
         self._history: list[optuna.trial.FrozenTrial] = []
@@ -104,6 +112,7 @@ class CellSampler:
     def observe(self, configs: Sequence[ConfigState], slots: Sequence[Slot], goal: str) -> None:
         """See how the configs of the cell stand, before the next draw."""
         self._drawn = 0
+        self._known = {_key(config.draws) for config in configs}
         if self.method == "bayes":
             self._history = [self._seen(config, slots, goal) for config in configs]
 
@@ -127,6 +136,9 @@ class CellSampler:
             values = [space.grid_values(p) or [] for p in self.cell.parameters.values()]
             combination = next(itertools.islice(itertools.product(*values), number, None))
             return dict(zip(self.cell.parameters, combination, strict=True))
+        if self._drawn >= PATIENCE and (left := self._left()):
+            self._drawn += 1
+            return random.Random(self.seed + number).choice(left)  # noqa: S311 - no secret
         sampler = self._sampler(self.seed + 1009 * number + self._drawn)
         self._drawn += 1
         study = optuna.create_study(direction=self.goal, sampler=sampler)
@@ -135,6 +147,18 @@ class CellSampler:
             trial = study.ask(self.distributions)
         self._asked = dict(study.get_trials(deepcopy=False)[-1].system_attrs)
         return dict(trial.params)
+
+    def _left(self) -> list[dict[str, Any]]:
+        """What has not been tried yet, where that can be listed."""
+        parameters = self.cell.parameters
+        values = [space.finite_values(parameter) for parameter in parameters.values()]
+        if any(v is None for v in values) or math.prod(len(v or []) for v in values) > LISTED:
+            return []
+        found = [
+            dict(zip(parameters, combination, strict=True))
+            for combination in itertools.product(*[v or [] for v in values])
+        ]
+        return [draws for draws in found if _key(draws) not in self._known]
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         from optuna import samplers
@@ -189,6 +213,10 @@ class CellSampler:
         if violated:
             trial.set_constraint("diverged", 1.0)
         self.study.tell(trial, value, state=state if value is None else None)
+
+
+def _key(draws: Mapping[str, Any]) -> str:
+    return repr(sorted(draws.items()))
 
 
 def _outcome(config: ConfigState, slots: Sequence[Slot], goal: str) -> Outcome:

@@ -132,6 +132,18 @@ def test_a_trial_that_ends_badly_ends_its_config_and_never_wins(
     assert all((2, 0) not in config.trials for config in bad)
 
 
+@pytest.mark.parametrize("method", ["bayes", "random"])
+def test_a_budget_as_large_as_the_space_draws_all_of_it(tmp_path: Path, method: str) -> None:
+    numbers = {"distribution": "int_uniform", "min": 1, "max": 20}
+    cell = make_cell(budget=60, lr=numbers, wd={"values": [1, 2, 3]})
+    search = make_search(
+        tmp_path, make_spec(early_stopping={"type": "asha"}, method=method), [cell]
+    )
+    run(search)
+    drawn = {tuple(c.params.values()) for c in search.state.configs.values()}
+    assert len(drawn) == 60
+
+
 def test_no_config_is_drawn_twice_and_a_small_space_ends_early(tmp_path: Path) -> None:
     cell = make_cell(budget=6, lr={"values": [1, 2, 3]}, wd={"values": [1, 2]})
     search = make_search(tmp_path, make_spec(early_stopping={"type": "none"}), [cell])
