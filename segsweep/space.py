@@ -7,7 +7,7 @@ does not have, are searched as their quantile: ``decode`` turns it into the valu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
