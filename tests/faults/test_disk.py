@@ -24,10 +24,10 @@ SWEEP: dict[str, Any] = {"factors__model": [{"name": "unet_vanilla", "width": 4}
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MB."""
+    """A disk of 16 MB."""
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
@@ -65,7 +65,7 @@ def test_a_full_disk_ends_cleanly_and_with_space_it_goes_on(
     data = {**tiny(**SWEEP), "storage_path": str(small_disk)}
     path = write_sweep(tmp_path, data)
     ballast = small_disk / "old_results"
-    ballast.write_bytes(b"\0" * 4 * MB)  # what is left does for some trials and not for all
+    ballast.write_bytes(b"\0" * 10 * MB)  # what is left does for some trials and not for all
     output = finish(start(path, "--runner", runner), code=3)
     (message,) = [line for line in output.splitlines() if "is full" in line]
     assert str(small_disk) in message
