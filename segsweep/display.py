@@ -15,6 +15,7 @@ from rich.text import Text
 from segsweep.compare import rank_state, table
 from segsweep.identity import short_cells, short_params
 from segsweep.ledger import Event
+from segsweep.search.rungs import RULES
 from segsweep.space import Cell
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, SearchState, TrialState
@@ -99,6 +100,9 @@ class Display:
             return f"{self._trial(event['trial_id'])}: {event['error']}; tried again{how}"
         if event["event"] == "damaged":
             return self.damage(event)
+        if event["event"] == "rung" and event.get("parked"):
+            value = f", {self.score} {event['value']:.4f}" if event["value"] is not None else ""
+            return f"{self._trial(event['trial_id'])}: waits at epoch {event['epoch']}{value}"
         if event["event"] != "end":
             return None
         trial = self.state.trials[event["trial_id"]]
@@ -143,6 +147,8 @@ class Display:
         elapsed = time.monotonic() - self.began
         left = self._left(done, total, elapsed)
         facts = f"{finished} trials finished · {duration(elapsed)} so far"
+        if self.state.parked:
+            facts += f" · {len(self.state.parked)} wait at a rung"
         if done >= total:
             facts += " · scoring the champions"
         elif left is not None:
@@ -162,9 +168,7 @@ class Display:
 
     def _running(self) -> Table:
         grid = Table.grid(padding=(0, 2))
-        for trial in self.state.trials.values():
-            if trial.status != "incomplete":
-                continue
+        for trial in self.state.running():
             config = self.state.configs[trial.config_id]
             epochs = config.config["train"]["epochs"]
             last = list(trial.values.values())[-1] if trial.values else None
@@ -190,9 +194,15 @@ class Display:
 
     def _total(self) -> float:
         return sum(
-            cell.budget * len(self.slots) * float(cell.config["train"]["epochs"])
+            cell.budget * self._expected(float(cell.config["train"]["epochs"]))
             for cell in self.cells
         )
+
+    def _expected(self, epochs: float) -> float:
+        """Epochs that a config costs on average where trials wait at rungs, else at the most."""
+        stopping = self.spec.early_stopping
+        rule = RULES[stopping.type](stopping.grace_period, stopping.reduction_factor, int(epochs))
+        return rule.expected_epochs(len(self.slots))
 
     def _count(self, config: ConfigState) -> None:
         """Bring ``decided`` up to date with one config."""
@@ -202,10 +212,12 @@ class Display:
             self.decided += now - before
 
     def _epochs(self, config: ConfigState) -> float:
-        epochs, slots = float(config.config["train"]["epochs"]), self.slots
-        if config.status(slots) != "incomplete":
-            return epochs * len(slots)
-        return sum(_share(trial, epochs) for trial in config.trials.values())
+        epochs = float(config.config["train"]["epochs"])
+        expected = self._expected(epochs)
+        if config.status(self.slots) != "incomplete":
+            return expected
+        run = sum(_share(trial, epochs) for trial in config.trials.values())
+        return min(0.99 * expected, run)  # one that costs more than most is not over yet
 
 
 def _share(trial: TrialState, epochs: float) -> float:

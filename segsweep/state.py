@@ -114,6 +114,7 @@ class SearchState:
         self.configs: dict[str, ConfigState] = {}
         self._cells: dict[str, list[ConfigState]] = {}
         self._open: dict[str, TrialState] = {}  # incomplete, and not parked
+        self.parked: dict[str, TrialState] = {}
         self.trials: dict[str, TrialState] = {}
         self.champions: dict[str, str] = {}
         self.holdout: dict[str, Event] = {}
@@ -124,9 +125,10 @@ class SearchState:
         """The configs of one cell in the order they were proposed."""
         return self._cells.get(cell, [])
 
-    def running(self, slot: Slot) -> list[TrialState]:
-        """The trials of one slot that are under way, or wait for a worker."""
-        return [t for t in self._open.values() if (t.fold, t.replicate) == slot]
+    def running(self, slot: Slot | None = None) -> list[TrialState]:
+        """The trials, of one slot or of all, that are under way or wait for a worker."""
+        trials = list(self._open.values())
+        return [t for t in trials if (t.fold, t.replicate) == slot] if slot else trials
 
     def apply(self, event: Event) -> None:
         """Take one event in; kinds that do not concern the search are passed over."""
@@ -169,6 +171,7 @@ class SearchState:
     def _reopen(self, trial: TrialState) -> None:
         trial.status, trial.stopped_by, trial.error = "incomplete", None, None
         trial.parked = False
+        self.parked.pop(trial.trial_id, None)
         self._open[trial.trial_id] = trial
 
     def _on_retry(self, event: Event) -> None:
@@ -191,6 +194,7 @@ class SearchState:
         trial.rungs[event["epoch"]] = event["keep"]
         if event.get("parked"):
             trial.parked = True
+            self.parked[trial.trial_id] = trial
             self._open.pop(trial.trial_id, None)
 
     def _on_promote(self, event: Event) -> None:
@@ -206,6 +210,7 @@ class SearchState:
         trial.status, trial.stopped_by = event["status"], event.get("stopped_by")
         trial.error, trial.parked = event.get("error"), False
         self._open.pop(trial.trial_id, None)
+        self.parked.pop(trial.trial_id, None)
 
     def _on_revive(self, event: Event) -> None:
         config = self.configs[event["config_id"]]

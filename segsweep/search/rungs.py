@@ -67,6 +67,20 @@ class Rule:
             rung *= self.reduction_factor
         return found
 
+    def expected_epochs(self, slots: int) -> float:
+        """Epochs that a config of ``slots`` trials is to cost on average, or at the most.
+
+        A rule that parks is taken to promote one of η at each rung; of the others nobody knows.
+        """
+        if not self.parks:
+            return float(self.epochs * slots)
+        ends = [*self.rungs(), self.epochs]
+        total, share, before = 0.0, 1.0, 0
+        for end in ends:
+            total += share * (end - before)
+            share, before = share / self.reduction_factor, end
+        return total + share * self.reduction_factor * self.epochs * (slots - 1)
+
     def value(self, values: Values, epoch: int) -> float | None:
         """What a trial is judged by at ``epoch``: its best so far; None where it has none."""
         known = [v for e, v in values.items() if e <= epoch and v is not None]

@@ -208,9 +208,9 @@ class Search:
 
     def _dismiss(self) -> None:
         """Nothing is left to run: trials that still wait at a rung have been stopped by it."""
-        for config in list(self.state.configs.values()):
-            trial = config.trials.get(self.slots[0])
-            if trial is not None and trial.parked and config.cell in self.samplers:
+        for trial in list(self.state.parked.values()):
+            config = self.state.configs[trial.config_id]
+            if config.cell in self.samplers:
                 self._close(trial.trial_id, config, "stopped", stopped_by="rung")
 
     def _start(self, config: ConfigState, slot: Slot) -> Job:

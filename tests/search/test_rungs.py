@@ -91,3 +91,11 @@ def test_hyperband_deals_configs_in_the_published_proportions() -> None:
     assert shares == pytest.approx(wanted / wanted.sum(), abs=0.004)
     assert rule.rungs(4) == []
     assert rule.rungs(2) == [9, 27]
+
+
+def test_expected_epochs_are_those_of_successive_halving() -> None:
+    # all to epoch 1, one of 2 to 2, of 4 to 4, of 8 to 8, of 16 to 16, of 32 to the end
+    expected = 1 + 1 / 2 + 2 / 4 + 4 / 8 + 8 / 16 + 4 / 32
+    assert Halving(1, 2, 20).expected_epochs(1) == pytest.approx(expected)
+    assert Halving(1, 2, 20).expected_epochs(5) == pytest.approx(expected + 20 * 4 / 32)
+    assert Asha(1, 2, 20).expected_epochs(5) == 100
