@@ -78,7 +78,7 @@ def objective(config: dict[str, Any], data: Any, folds: Any, on_epoch: Any) -> f
 
 def run_segsweep(folder: Path, trials: int) -> tuple[float, float]:
     from segsweep import ledger
-    from segsweep.launch import launch
+    from segsweep.launching import launch
 
     outcome = launch(sweep(folder, trials))
     assert outcome.exit_code == 0

@@ -119,7 +119,7 @@ def held() -> int:
 
 def run_here(options: argparse.Namespace) -> dict[str, float]:
     """One launch of no-op trials in this process."""
-    from segsweep.launch import launch
+    from segsweep.launching import launch
     from segsweep.runners.inline import InlineRunner
 
     path = sweep(options.folder, options.trials, epochs=1, wandb="disabled")
@@ -163,7 +163,7 @@ def python(call: Sequence[str], **environment: str) -> str:
 def real_here(options: argparse.Namespace) -> str:
     """One launch of short real trials; when its first trial began."""
     from segsweep import ledger
-    from segsweep.launch import launch
+    from segsweep.launching import launch
 
     path = sweep(options.folder, options.trials, epochs=6, wandb=options.wandb, images=60)
     outcome = launch(path, runner="inline")

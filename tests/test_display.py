@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from segsweep.display import Display, duration
-from segsweep.launch import launch
+from segsweep.launching import launch
 from tests.helpers import tiny, write_sweep
 from tests.search.simulate import book, make_cell, make_search, make_spec, run
 

@@ -9,7 +9,7 @@ import pytest
 
 from segsweep import losses, models, spec, yamlfile
 from segsweep.check import check
-from segsweep.launch import launch
+from segsweep.launching import launch
 from segsweep.state import SearchState
 from tests.data.builders import make_camvid, make_carparts, make_ph2
 from tests.helpers import events

@@ -14,7 +14,13 @@ from rich.console import Console
 
 from segsweep import __version__
 from segsweep.cli import show
-from segsweep.errors import EXIT_INTERRUPTED, EXIT_UNDECIDED, SegsweepError, UserError
+from segsweep.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_REFUSED,
+    EXIT_UNDECIDED,
+    SegsweepError,
+    UserError,
+)
 
 app = typer.Typer(
     help="Distributed, cross-validated hyperparameter sweeps for image segmentation.",
@@ -141,7 +147,7 @@ def launch(
     if dry_run:
         _plan(sweep, overrides or [], False)
         return
-    from segsweep.launch import launch as run
+    from segsweep.launching import launch as run
 
     console = Console()
     outcome = run(
@@ -217,3 +223,23 @@ def compare(run: Run, as_json: Json = False) -> None:
         show.ranking(Console(), found.spec, rows)
         if (line := race_summary(races(found.events))) is not None:
             Console().print(f"\n{line}", highlight=False)
+
+
+@app.command()
+@guarded
+def doctor(
+    sweep: Annotated[
+        Path | None, typer.Argument(help="Look at what this sweep file needs, too.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this machine lacks, and how to get it."""
+    from segsweep import doctor as module
+
+    found = module.examine(sweep)
+    if as_json:
+        typer.echo(json.dumps([finding.as_dict() for finding in found], indent=2))
+    else:
+        show.doctor(Console(), found)
+    if any(finding.state == "missing" for finding in found):
+        raise typer.Exit(EXIT_REFUSED)

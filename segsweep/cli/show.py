@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from segsweep.spec import SweepSpec
 
 if TYPE_CHECKING:
     from segsweep.check import Checked
-    from segsweep.launch import Outcome
+    from segsweep.doctor import Finding
+    from segsweep.launching import Outcome
     from segsweep.plan import Plan
     from segsweep.runners.replay import Score
 
@@ -160,3 +162,14 @@ def _short(path: Path) -> Path:
         return path.relative_to(Path.cwd())
     except ValueError:
         return path
+
+
+def doctor(console: Console, found: Sequence[Finding]) -> None:
+    """A line a finding; what is missing with the way to get it."""
+    marks = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "missing": "[red]✗[/]"}
+    grid = Table.grid(padding=(0, 2))
+    for finding in found:
+        grid.add_row(marks[finding.state], Text(finding.what), Text(finding.found))
+        if finding.hint:
+            grid.add_row("", "", Text(finding.hint, style="dim"))
+    console.print(grid)

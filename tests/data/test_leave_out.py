@@ -14,7 +14,7 @@ from segsweep.check import Checked, check
 from segsweep.data.cache import ImageSet
 from segsweep.data.sources import IGNORE
 from segsweep.errors import UserError
-from segsweep.launch import launch
+from segsweep.launching import launch
 from tests.data.builders import make_camvid, make_folder
 from tests.helpers import tiny, write_sweep
 

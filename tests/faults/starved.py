@@ -15,7 +15,7 @@ from ray.air.execution._internal.event_manager import RayEventManager
 from ray.exceptions import OutOfMemoryError
 from rich.console import Console
 
-from segsweep.launch import launch
+from segsweep.launching import launch
 from segsweep.runners.ray import runner
 from segsweep.runners.ray.trainable import TrialActor
 from segsweep.trial import run_trial

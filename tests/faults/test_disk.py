@@ -14,7 +14,7 @@ import pytest
 
 from segsweep import fulldisk, ledger
 from segsweep.errors import DiskFull
-from segsweep.launch import launch
+from segsweep.launching import launch
 from tests.faults.launches import curves, finish, start
 from tests.helpers import events, tiny, write_sweep
 

@@ -12,7 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from segsweep.interrupt import below
-from segsweep.launch import launch
+from segsweep.launching import launch
 from tests.faults.launches import curves, decisions, finish, flip, running, start
 from tests.helpers import events, tiny, write_sweep
 from tests.runners.processes import trial_workers, wait_for

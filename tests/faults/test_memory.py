@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from segsweep import engine, trial
 from segsweep.cli import app
-from segsweep.launch import Outcome, launch
+from segsweep.launching import Outcome, launch
 from segsweep.runners.ray.adapters import WorkerLost, translate_losses
 from tests.faults.launches import curves
 from tests.helpers import events, tiny, write_sweep

@@ -14,7 +14,7 @@ import pytest
 
 from segsweep.errors import RunError
 from segsweep.interrupt import below
-from segsweep.launch import launch
+from segsweep.launching import launch
 from segsweep.rundir import Lock
 from tests.faults.launches import curves, decisions, finish, running, start
 from tests.helpers import events, tiny, write_sweep

@@ -14,7 +14,7 @@ import pytest
 import wandb
 
 from segsweep import ledger, spec
-from segsweep.launch import Outcome, launch
+from segsweep.launching import Outcome, launch
 from segsweep.tracking import wandb as tracker
 from segsweep.tracking import wandb_runs
 from tests.doubles.wandb_file import offline_runs

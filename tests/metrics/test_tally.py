@@ -15,7 +15,7 @@ from segsweep.check import check
 from segsweep.data.loader import Batch
 from segsweep.engine import evaluate
 from segsweep.errors import UserError
-from segsweep.launch import launch
+from segsweep.launching import launch
 from segsweep.metrics import PixelScores, Tally, extra_names, scores
 from tests.data.builders import make_folder
 from tests.helpers import events, tiny, write_sweep

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from segsweep import models
-from segsweep.launch import launch
+from segsweep.launching import launch
 from tests.helpers import events, tiny, write_sweep
 from tests.models.test_eomt import LEVEL
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from segsweep.launch import launch
+from segsweep.launching import launch
 from tests.data.builders import make_folder
 from tests.helpers import events, tiny, write_sweep
 from tests.runners.processes import descendants, free_port, trial_workers, wait_for

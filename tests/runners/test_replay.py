@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from segsweep.cli import app
 from segsweep.errors import DataError
-from segsweep.launch import launch
+from segsweep.launching import launch
 from segsweep.runners.replay import Curves, Rule, build, read_csv, replay, rules, true_scores
 from tests.helpers import tiny, write_sweep
 

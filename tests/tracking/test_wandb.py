@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import wandb
 
-from segsweep.launch import Outcome, launch
+from segsweep.launching import Outcome, launch
 from tests.doubles.wandb_file import OfflineRun, offline_runs
 from tests.helpers import events, tiny, write_sweep
 

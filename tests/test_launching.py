@@ -13,7 +13,7 @@ from segsweep import engine, results, spec, trial
 from segsweep import launch as launch_module
 from segsweep.data import cache, decoding
 from segsweep.errors import RunError, WeightsError
-from segsweep.launch import Outcome, launch
+from segsweep.launching import Outcome, launch
 from segsweep.state import SearchState
 from tests.data.builders import make_folder, picture, save
 from tests.helpers import events, tiny, write_sweep

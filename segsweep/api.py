@@ -1,0 +1,147 @@
+"""segsweep from Python: ``segsweep.launch(spec)``, and ``segsweep.load(run)`` with its tables."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from segsweep import ledger, results, rundir, yamlfile
+from segsweep.ledger import Event
+from segsweep.spec import SweepSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run directory, read as it stands.
+
+    Tables are pyarrow's: ``.to_pandas()`` makes data frames of them. A running sweep can be
+    loaded too; load it again to see more of it.
+
+    Attributes:
+        path: the run directory.
+        spec: the settings of its last launch.
+        events: its whole ledger.
+        undecided: trials without a verdict and why; only where ``launch`` has just returned.
+    """
+
+    path: Path
+    spec: SweepSpec
+    events: list[Event]
+    undecided: Mapping[str, str]
+
+    @property
+    def trials(self) -> pa.Table:
+        """One row a trial."""
+        return self._tables["trials"]
+
+    @property
+    def epochs(self) -> pa.Table:
+        """Learning curves: one row an epoch."""
+        return self._tables["epochs"]
+
+    @property
+    def images(self) -> pa.Table:
+        """One row an image and class: ``tp fp fn valid`` pixels."""
+        return self._tables["images"]
+
+    @property
+    def confusion(self) -> pa.Table:
+        """Pixels by true and predicted class."""
+        return self._tables["confusion"]
+
+    @property
+    def champions(self) -> dict[str, dict[str, Any]]:
+        """By cell, the trial config of its champion."""
+        chosen = {e["cell"]: e["config_id"] for e in self.events if e["event"] == "champion"}
+        configs = {e["config_id"]: e["config"] for e in self.events if e["event"] == "config"}
+        return {cell: configs[config_id] for cell, config_id in chosen.items()}
+
+    @cached_property
+    def _tables(self) -> dict[str, pa.Table]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        names = ("trials", "epochs", "images", "confusion")
+        written = (self.path / ledger.LEDGER).stat().st_mtime
+        files = {name: self.path / "results" / f"{name}.parquet" for name in names}
+        if all(path.exists() and path.stat().st_mtime >= written for path in files.values()):
+            try:
+                return {name: pq.read_table(path) for name, path in files.items()}
+            except (OSError, pa.ArrowInvalid):
+                pass  # damaged: the ledger has it all
+        metric = self.spec.metric
+        results.write(self.path, self.events, metric.name.replace("/", "_"), metric.goal)
+        return {name: pq.read_table(path) for name, path in files.items()}
+
+
+def load(run: str | Path, storage_path: str | Path = "runs") -> LoadedRun:
+    """Read a run.
+
+    Args:
+        run: a run directory, a sweep's name under ``storage_path``, or its sweep file.
+        storage_path: where names are looked up.
+
+    Raises:
+        RunError: there is no such run, or it is damaged.
+    """
+    found = rundir.load(rundir.find(str(run), str(storage_path)))
+    return LoadedRun(found.path, found.spec, found.events, {})
+
+
+def launch(
+    sweep: Mapping[str, Any] | SweepSpec | str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    runner: Literal["ray", "inline"] = "ray",
+    address: str | None = None,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> LoadedRun:
+    """Run what a sweep asks for and is not there yet; launching again goes on.
+
+    Args:
+        sweep: a sweep file's path, its content as a dictionary, or a ``SweepSpec``.
+        overrides: ``dotted.key=value`` strings.
+        runner: ``ray``, or ``inline`` for this process.
+        address: of a running Ray cluster.
+        retry_failed: hand failed trials out again.
+        progress: show it on the terminal.
+
+    Raises:
+        UserError: refused, nothing was started; every mistake is listed.
+        KeyboardInterrupt: stopped by Ctrl-C, and saved: launch again to go on.
+    """
+    from rich.console import Console
+
+    from segsweep.errors import EXIT_INTERRUPTED
+    from segsweep.launching import launch as run_sweep
+
+    with tempfile.TemporaryDirectory(prefix="segsweep-") as folder:
+        if isinstance(sweep, (str, Path)):
+            path = Path(sweep)
+        else:
+            given = sweep
+            if isinstance(given, SweepSpec):
+                given = given.model_dump(mode="json", exclude_unset=True)
+            path = Path(folder) / "sweep.yaml"
+            path.write_text(yamlfile.dump(dict(given)), encoding="utf-8")
+        console = Console() if progress else None
+        outcome = run_sweep(
+            path,
+            overrides,
+            runner=runner,
+            address=address,
+            retry_failed=retry_failed,
+            console=console,
+        )
+    if outcome.exit_code == EXIT_INTERRUPTED:
+        raise KeyboardInterrupt
+    found = rundir.load(outcome.run_directory)
+    return LoadedRun(found.path, found.spec, found.events, outcome.undecided)
