@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segsweep import cells as cells_module
-from segsweep import models
+from segsweep import models, tracking
 from segsweep import spec as spec_module
 from segsweep.data import archive, cache, leave_out, sources
 from segsweep.data.cache import ImageSet, Prepared
@@ -113,6 +113,8 @@ def check(
     spec, notices = _clip(spec)
     source, options = _source(spec, found)
     cells = cells_module.build(spec, options, found)
+    for problem in tracking.problems(spec):
+        found("tracking", problem)
     if source is not None:
         cells_module.meaning_problems(spec, cells, _classes(source, spec, found), found)
         _list(source, spec, found)

@@ -78,7 +78,7 @@ method: grid
         ("seed: !!int abc", "seed", "cannot be read"),
         ("race: {rule: predictive, p: 1.5}", "race.p", "less than 1"),
         ("replicates: 0", "replicates", "greater than or equal to 1"),
-        ("early_stopping: {type: hyperband}", "early_stopping.type", "not valid"),
+        ("early_stopping: {type: bohb}", "early_stopping.type", "not valid"),
     ],
 )
 def test_one_mistake(line: str, key: str, what: str) -> None:

@@ -23,7 +23,6 @@ LOWER_IS_BETTER = frozenset({"val/loss"})
 # keys of the sweep file that are planned: refused, never ignored
 NOT_YET: dict[KeyPath, str] = {
     ("calibration",): "",
-    ("tracking",): "W&B is the tracker",
 }
 
 

@@ -131,6 +131,7 @@ class SweepSpec(_Section):
     max_concurrent: Positive | None = None
     max_failures: Annotated[int, Field(ge=0)] = 3
     storage_path: str = "runs"
+    tracking: list[Literal["wandb", "mlflow"]] = ["wandb"]
     wandb: Wandb = Wandb()
 
     @property

@@ -1,4 +1,4 @@
-"""Where results stream to while the sweep runs: Weights & Biases, or nowhere.
+"""Where results stream to while the sweep runs: Weights & Biases, MLflow, both or nowhere.
 
 A tracker listens to the ledger. It can be slow, offline or broken: it never costs a trial.
 """
@@ -6,9 +6,11 @@ A tracker listens to the ledger. It can be slow, offline or broken: it never cos
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+from segsweep.errors import Problem
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
 
@@ -42,10 +44,46 @@ class NullTracker:
         return []
 
 
-def make(spec: SweepSpec, run_directory: Path) -> Tracker:
-    """The tracker that a sweep asks for."""
-    if spec.wandb_mode == "disabled":
-        return NullTracker()
-    from segsweep.tracking.wandb import WandbTracker
+class Several:
+    """Passes on to each of several trackers."""
 
-    return WandbTracker(spec, run_directory)
+    def __init__(self, trackers: Sequence[Tracker]) -> None:
+        self.trackers = list(trackers)
+
+    def remember(self, events: Sequence[Event]) -> None:
+        """See ``Tracker``."""
+        for tracker in self.trackers:
+            tracker.remember(events)
+
+    def on_event(self, event: Event) -> None:
+        """See ``Tracker``."""
+        for tracker in self.trackers:
+            tracker.on_event(event)
+
+    def close(self) -> list[str]:
+        """See ``Tracker``."""
+        return [text for tracker in self.trackers for text in tracker.close()]
+
+
+def problems(spec: SweepSpec) -> list[Problem]:
+    """Trackers that a sweep asks for and that are not installed."""
+    if "mlflow" in spec.tracking and find_spec("mlflow") is None:
+        hint = 'pip install "segsweep[mlflow]", or remove it'
+        return [Problem("MLflow is not installed", hint=hint)]
+    return []
+
+
+def make(spec: SweepSpec, run_directory: Path) -> Tracker:
+    """The trackers that a sweep asks for."""
+    trackers: list[Tracker] = []
+    if "mlflow" in spec.tracking:
+        from segsweep.tracking.mlflow import MlflowTracker
+
+        trackers.append(MlflowTracker(spec, run_directory))
+    if "wandb" in spec.tracking and spec.wandb_mode != "disabled":
+        from segsweep.tracking.wandb import WandbTracker
+
+        trackers.append(WandbTracker(spec, run_directory))
+    if not trackers:
+        return NullTracker()
+    return trackers[0] if len(trackers) == 1 else Several(trackers)

@@ -38,11 +38,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     with WandbServer() as double:
         for name, value in double.environment.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(wandb_runs, "INIT_S", 2.0)
-        monkeypatch.setattr(wandb_runs, "FINISH_S", 2.0)
+        give(monkeypatch, 60.0)  # a busy machine is no lost server
         wandb.teardown()  # it reads the environment once
         yield double
         wandb.teardown()
+
+
+def give(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """How long the writer waits for a server."""
+    monkeypatch.setattr(wandb_runs, "INIT_S", seconds)
+    monkeypatch.setattr(wandb_runs, "FINISH_S", seconds)
 
 
 def sweep(folder: Path, mode: str = "online", **changes: Any) -> Path:
@@ -123,7 +128,9 @@ def test_online_every_epoch_arrives_once(
     assert_synced(server, outcome.run_directory)
 
 
-def assert_same_and_syncable(outcome: Outcome, server: WandbServer, untracked: Path) -> None:
+def assert_same_and_syncable(
+    outcome: Outcome, server: WandbServer, untracked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = outcome.run_directory
     assert outcome.exit_code == 0
     assert told(run) == told(untracked)
@@ -132,6 +139,7 @@ def assert_same_and_syncable(outcome: Outcome, server: WandbServer, untracked: P
     assert "\n" not in line
     assert list((run / "wandb").glob("offline-run-*"))
     server.behave("up")
+    give(monkeypatch, 60.0)
     wandb.teardown()
     assert sync(run) == []
     assert_synced(server, run)
@@ -139,9 +147,14 @@ def assert_same_and_syncable(outcome: Outcome, server: WandbServer, untracked: P
 
 @pytest.mark.parametrize("how", LOST)
 def test_no_server_at_the_start(
-    server: WandbServer, tmp_path: Path, untracked: Path, how: Behaviour
+    server: WandbServer,
+    tmp_path: Path,
+    untracked: Path,
+    how: Behaviour,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.behave(how)
+    give(monkeypatch, 2.0)
     outcome = launch(sweep(tmp_path), runner="inline")
     assert server.runs == {}
     offline = {
@@ -150,7 +163,7 @@ def test_no_server_at_the_start(
         if run.job_type != "sweep"
     }
     assert offline == steps(outcome.run_directory)
-    assert_same_and_syncable(outcome, server, untracked)
+    assert_same_and_syncable(outcome, server, untracked, monkeypatch)
 
 
 @pytest.mark.parametrize("how", LOST)
@@ -169,9 +182,10 @@ def test_no_server_from_the_middle_on(
             server.behave(how)
 
     monkeypatch.setattr(tracker.WandbTracker, "_take", fail_later)
+    give(monkeypatch, 6.0)
     outcome = launch(sweep(tmp_path), runner="inline")
     assert any(run.complete for run in trials(server))
-    assert_same_and_syncable(outcome, server, untracked)
+    assert_same_and_syncable(outcome, server, untracked, monkeypatch)
 
 
 def test_a_key_that_is_missing_is_told_and_not_asked_for(
