@@ -253,7 +253,7 @@ def meaning_problems(
         model, loss = cell.levels["model"], cell.levels["loss"]
         if loss not in seen:
             seen.add(loss)
-            for problem in losses.fit_problems(cell.config["loss"], classes=classes):
+            for problem in losses.fit_problems(cell.config["loss"], classes=names):
                 found(f"factors.loss ({loss})", problem)
         if model not in seen:
             seen.add(model)
@@ -261,10 +261,12 @@ def meaning_problems(
             for problem in models.problems(cell.config["model"], classes=classes, image_size=size):
                 found(f"factors.model ({model})", problem)
     if cells:
-        _searched_problems(spec, cells, classes, found)
+        _searched_problems(spec, cells, names, found)
 
 
-def _searched_problems(spec: SweepSpec, cells: list[Cell], classes: int, found: Found) -> None:
+def _searched_problems(
+    spec: SweepSpec, cells: list[Cell], names: Sequence[str], found: Found
+) -> None:
     """As above for the ends, or all values, of searched model and loss parameters."""
     told: set[tuple[str, str]] = set()
     for cell in cells:
@@ -277,10 +279,10 @@ def _searched_problems(spec: SweepSpec, cells: list[Cell], classes: int, found: 
                 if _value_problems(config, path):
                     continue
                 problems = (
-                    losses.fit_problems(config["loss"], classes=classes)
+                    losses.fit_problems(config["loss"], classes=names)
                     if section == "loss"
                     else models.problems(
-                        config["model"], classes=classes, image_size=spec.dataset.image_size
+                        config["model"], classes=len(names), image_size=spec.dataset.image_size
                     )
                 )
                 for problem in problems:

@@ -116,7 +116,8 @@ def train_epoch(
     Args:
         micro_batch: at most so many images a pass; the gradients of a batch's passes are summed,
             so that a step still is one of the whole batch. None takes a batch at once. Batch
-            normalisation and losses over a whole batch (Dice) see the smaller one.
+            normalisation, losses over a whole batch (Dice) and weighted means of classes see the
+            smaller one.
         precision: ``fp32``, ``bf16`` or ``fp16`` (which needs ``scaler``).
         grad_clip: largest norm of the gradient.
 

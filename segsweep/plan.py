@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from segsweep import losses, models, optim
 from segsweep.check import Checked
 from segsweep.engine import prepare_images, prepare_model
+from segsweep.losses import weighting
 from segsweep.space import Cell
 
 TIMED_IMAGES = 4  # a timed step has at most so many images; the cost is scaled to the batch
@@ -147,7 +149,8 @@ def _timed(checked: Checked, cell: Cell, device: torch.device) -> tuple[int, int
     chosen = [i % len(checked.data.image_ids) for i in range(size)]
     images = torch.from_numpy(checked.data.images[chosen]).permute(0, 3, 1, 2)
     masks = torch.from_numpy(checked.data.masks[chosen]).long().to(device)
-    loss = losses.build(config["loss"]).to(device)
+    ones = np.ones(classes, np.int64)  # class weights cost the same, too
+    loss = losses.build(weighting.resolved(config["loss"], checked.data.classes, ones)).to(device)
     optimizer = optim.build_optimizer(
         config["train"]["optimizer"], model, lr=1e-4, weight_decay=0.0
     )

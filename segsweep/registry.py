@@ -110,8 +110,13 @@ def differing(constructor: Callable[..., Any], given: Mapping[str, Any]) -> str:
 
 def short(value: Any) -> str:
     """A value for a label: six significant digits, no trailing zeros."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(short, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name}: {short(one)}' for name, one in value.items())}}}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _lower(sentence: str) -> str:
+    sentence = sentence.removeprefix("Value error, ")  # of a validator of our own
     return sentence[:1].lower() + sentence[1:]

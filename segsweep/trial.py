@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from segsweep.data.loader import Loader
 from segsweep.engine import Evaluation, evaluate, prepare_model, prepare_process, train_epoch
 from segsweep.errors import Diverged, disk_is_full
 from segsweep.identity import trial_seed
+from segsweep.losses import weighting
 from segsweep.metrics import scores, wanted_extras
 from segsweep.progress import Progress, Report, save_evidence
 
@@ -130,7 +132,7 @@ def _epochs(
         parts.schedule.step(value if value is not None else -math.inf)
         if progress.improved(value, metric["goal"]):
             save_evidence(place, report["epoch"], result, inputs.data, parts.examples)
-            progress.save_best(config, report)
+            progress.save_best({**config, "loss": parts.loss_settings}, report)
         report["best_epoch"] = progress.best_epoch
         progress.save_last(report)
         yield report
@@ -153,7 +155,9 @@ class _Parts:
         self.extra = wanted_extras(config["metric"], self.classes)
         self.device = torch.device("cuda" if inputs.gpu else "cpu")
         self.model = prepare_model(build_model(config, inputs), self.device)
-        self.loss = losses.build(config["loss"]).to(self.device)
+        rows = inputs.folds.train_indices(fold)
+        self.loss_settings, self.balanced = trial_loss(config["loss"], data, rows)
+        self.loss = losses.build(self.loss_settings).to(self.device)
         self.optimizer = optim.build_optimizer(
             train["optimizer"], self.model, lr=train["lr"], weight_decay=train["weight_decay"]
         )
@@ -169,7 +173,7 @@ class _Parts:
         height, width = data.masks.shape[1:3]
         self.batches = Loader(
             data,
-            inputs.folds.train_indices(fold),
+            rows,
             batch_size=train["batch_size"],
             seed=seed,
             augment=Augmenter(train["augment"], (height, width), seed),
@@ -217,6 +221,7 @@ class _Parts:
             "val_loss": result.loss,
             **{f"val_{name}": v for name, v in scores(result.matrix, self.names).items()},
             **{f"val_{name}": value for name, value in result.extras.items()},
+            **self.balanced,
             "lr": rate,
             "images": images,
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -224,6 +229,32 @@ class _Parts:
             "seconds": round(time.perf_counter() - began, 4),
         }
         return report, result
+
+
+def trial_loss(
+    config: Mapping[str, Any], data: ImageSet, rows: NDArray[np.int64]
+) -> tuple[dict[str, dict[str, Any]], Report]:
+    """A trial's loss with numbers for class weights, and what to record of them.
+
+    Args:
+        config: the loss of a resolved trial config.
+        data: the images that trials see.
+        rows: those that are trained on, whose pixels ``balanced`` counts.
+
+    Returns:
+        The loss for ``losses.build``; and ``class_weights``, the numbers of each term that is
+        ``balanced``, empty where none is.
+    """
+    if not weighting.wants_pixels(config):
+        return weighting.resolved(config, data.classes), {}
+    pixels = weighting.count_pixels(data.masks, rows, len(data.classes))
+    settings = weighting.resolved(config, data.classes, pixels)
+    found = {
+        name: settings[name][weighting.KEY]
+        for name, given in config.items()
+        if given.get(weighting.KEY) == weighting.BALANCED
+    }
+    return settings, {weighting.KEY: found}
 
 
 def build_model(config: Mapping[str, Any], inputs: Inputs) -> torch.nn.Module:

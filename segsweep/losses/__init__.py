@@ -7,13 +7,14 @@ each term its weight in the sum and every option, so that ``loss.dice.smooth`` n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from segsweep.errors import Problem, UserError
+from segsweep.losses import weighting
 from segsweep.losses.base import IGNORE, SegmentationLoss
 from segsweep.losses.lovasz import LovaszLoss
 from segsweep.losses.native import NATIVE, NativeLoss, NativeOutput
@@ -97,6 +98,10 @@ def resolve(level: str | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         settings, mistakes = _term(name, given)
         resolved[name] = settings
         problems += mistakes
+    focal = resolved.get("focal", {})
+    if focal.get("alpha") is not None and focal.get(weighting.KEY) is not None:
+        what = "alpha and class_weights both say what a class weighs"
+        problems.append(Problem(what, key="focal.alpha", hint="keep one"))
     if NATIVE in terms and len(terms) > 1:
         what = f"{NATIVE} is all of a model's loss and stands alone"
         problems.append(Problem(what, key=NATIVE, hint=f"write {NATIVE}"))
@@ -108,7 +113,7 @@ def resolve(level: str | Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def build(config: Mapping[str, Mapping[str, Any]]) -> nn.Module:
-    """The weighted sum that a resolved loss describes."""
+    """The weighted sum that a resolved loss describes, its class weights numbers by now."""
     terms = {
         name: LOSSES[name](**{k: v for k, v in settings.items() if k != "weight"})
         for name, settings in config.items()
@@ -116,15 +121,19 @@ def build(config: Mapping[str, Mapping[str, Any]]) -> nn.Module:
     return WeightedSum(terms, {name: settings["weight"] for name, settings in config.items()})
 
 
-def fit_problems(config: Mapping[str, Mapping[str, Any]], *, classes: int) -> list[Problem]:
-    """Why a resolved loss cannot be used for a data set of ``classes`` classes."""
-    problems = []
-    if "bce" in config and classes > 2:
-        what = f"bce is for two classes, and the data set has {classes}"
+def fit_problems(
+    config: Mapping[str, Mapping[str, Any]], *, classes: Sequence[str]
+) -> list[Problem]:
+    """Why a resolved loss cannot be used for a data set with these classes."""
+    problems, count = [], len(classes)
+    if "bce" in config and count > 2:
+        what = f"bce is for two classes, and the data set has {count}"
         problems.append(Problem(what, key="bce", hint="use cross_entropy"))
-    if classes > 2 and config.get("focal", {}).get("alpha") is not None:
-        what = f"focal's alpha is for two classes, and the data set has {classes}"
-        problems.append(Problem(what, key="focal.alpha", hint="leave alpha out"))
+    if count > 2 and config.get("focal", {}).get("alpha") is not None:
+        what = f"focal's alpha is for two classes, and the data set has {count}"
+        problems.append(Problem(what, key="focal.alpha", hint="use class_weights, or leave it out"))
+    for name, settings in config.items():
+        problems += weighting.problems(name, settings, classes)
     return problems
 
 

@@ -91,6 +91,12 @@ def pixel_mean(loss: Tensor, valid: Tensor) -> Tensor:
     return (loss * valid).sum() / valid.sum().clamp_min(1.0)
 
 
+def weighted_mean(loss: Tensor, weights: Tensor) -> Tensor:
+    """Σ ``loss`` / Σ ``weights``; 0 where nothing has a weight. Any shape, the loss is weighted."""
+    total = weights.sum()
+    return loss.sum() / torch.where(total > 0, total, torch.ones_like(total))
+
+
 def two_classes_only(channels: int, what: str) -> None:
     """Refuse more than two classes; ``fit_problems`` says so before a trial starts."""
     if channels > 2:

@@ -18,7 +18,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from segsweep.losses.base import Pixels, SegmentationLoss, one_hot
+from segsweep.losses.base import Pixels, SegmentationLoss, one_hot, weighted_mean
+from segsweep.losses.weighting import ClassWeights, numbers
 
 _TINY = 1e-7
 
@@ -34,6 +35,8 @@ class TverskyLoss(SegmentationLoss):
         beta: weight of false negatives.
         smooth: s, in pixels. Keeps a gradient where the foreground is absent; with 0 a batch
             without foreground has the constant loss 1.
+        class_weights: of each class in the mean over those present; see ``losses.weighting``.
+            Not for two classes, of which the foreground alone is scored.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class TverskyLoss(SegmentationLoss):
         alpha: Annotated[float, Field(ge=0)] = 0.3,
         beta: Annotated[float, Field(ge=0)] = 0.7,
         smooth: Annotated[float, Field(ge=0)] = 1.0,
+        class_weights: ClassWeights = None,
     ) -> None:
         super().__init__()
+        self.class_weights = numbers(class_weights)
         self.alpha = alpha
         self.beta = beta
         self.smooth = smooth
@@ -63,7 +68,9 @@ class TverskyLoss(SegmentationLoss):
         if binary:
             return loss.sum()
         present = (truth.sum(over) > 0).to(loss.dtype)
-        return (loss * present).sum() / present.sum().clamp_min(1.0)
+        if self.class_weights is not None:
+            present = present * loss.new_tensor(self.class_weights)
+        return weighted_mean(loss * present, present)
 
 
 class DiceLoss(TverskyLoss):
@@ -74,10 +81,17 @@ class DiceLoss(TverskyLoss):
     Args:
         smooth: s, in pixels. Keeps a gradient where the foreground is absent; with 0 a batch
             without foreground has the constant loss 1.
+        class_weights: of each class in the mean over those present; see ``losses.weighting``.
+            Not for two classes, of which the foreground alone is scored.
     """
 
-    def __init__(self, *, smooth: Annotated[float, Field(ge=0)] = 1.0) -> None:
-        super().__init__(alpha=0.5, beta=0.5, smooth=smooth)
+    def __init__(
+        self,
+        *,
+        smooth: Annotated[float, Field(ge=0)] = 1.0,
+        class_weights: ClassWeights = None,
+    ) -> None:
+        super().__init__(alpha=0.5, beta=0.5, smooth=smooth, class_weights=class_weights)
 
 
 class JaccardLoss(TverskyLoss):
@@ -89,7 +103,14 @@ class JaccardLoss(TverskyLoss):
     Args:
         smooth: s, in pixels. Keeps a gradient where the foreground is absent; with 0 a batch
             without foreground has the constant loss 1.
+        class_weights: of each class in the mean over those present; see ``losses.weighting``.
+            Not for two classes, of which the foreground alone is scored.
     """
 
-    def __init__(self, *, smooth: Annotated[float, Field(ge=0)] = 1.0) -> None:
-        super().__init__(alpha=1.0, beta=1.0, smooth=smooth)
+    def __init__(
+        self,
+        *,
+        smooth: Annotated[float, Field(ge=0)] = 1.0,
+        class_weights: ClassWeights = None,
+    ) -> None:
+        super().__init__(alpha=1.0, beta=1.0, smooth=smooth, class_weights=class_weights)

@@ -25,6 +25,9 @@ CONFIGS: list[str | dict[str, Any]] = [
     {"focal": {"gamma": 0.0}},
     {"dice": {"smooth": 0.0}},
     "bce+dice",
+    {"cross_entropy": {"class_weights": [0.1, 3.0, 1.0, 0.5]}},
+    {"focal": {"gamma": 2.0, "class_weights": [0.1, 3.0, 1.0, 0.5]}},
+    {"dice": {"class_weights": [0.1, 3.0, 1.0, 0.5]}},
 ]
 TWO_CLASSES = ("bce", "alpha")
 CASES = [
@@ -32,6 +35,7 @@ CASES = [
     for config in CONFIGS
     for channels in (1, 2, 4)
     if channels < 4 or not any(word in str(config) for word in TWO_CLASSES)
+    if channels == 4 or "class_weights" not in str(config)
 ]
 
 
@@ -272,11 +276,12 @@ class TestResolve:
     def test_names_sums_weights_and_options(self) -> None:
         assert losses.resolve("bce+dice") == {
             "bce": {"weight": 1.0, "pos_weight": 1.0},
-            "dice": {"weight": 1.0, "smooth": 1.0},
+            "dice": {"weight": 1.0, "smooth": 1.0, "class_weights": None},
         }
         assert losses.resolve({"bce": 1, "dice": 0.5})["dice"]["weight"] == 0.5
         focal = losses.resolve({"focal": {"gamma": 3.0}})
-        assert focal == {"focal": {"weight": 1.0, "gamma": 3.0, "alpha": None}}
+        options = {"gamma": 3.0, "alpha": None, "class_weights": None}
+        assert focal == {"focal": {"weight": 1.0, **options}}
         assert losses.resolve(focal) == focal
 
     @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -342,8 +347,8 @@ def test_the_sum_is_weighted() -> None:
 def test_losses_that_do_not_fit_the_classes() -> None:
     level = {"bce": 1.0, "focal": {"alpha": 0.25}, "dice": 1.0}
     config = losses.resolve(level)
-    assert losses.fit_problems(config, classes=2) == []
-    found = losses.fit_problems(config, classes=3)
+    assert losses.fit_problems(config, classes="ab") == []
+    found = losses.fit_problems(config, classes="abc")
     assert [problem.key for problem in found] == ["bce", "focal.alpha"]
     assert found[0].hint == "use cross_entropy"
     for name in ("bce", "focal"):
