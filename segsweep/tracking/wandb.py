@@ -2,6 +2,8 @@
 
 Workers need neither key nor network. Runs are grouped by config, their job type is the fold,
 and factors and parameters stand in their config. A last run holds the table of the sweep.
+Examples are there twice: with masks that W&B's viewer switches on and off, in colours that it
+picks itself, and painted in those of the data (``colours`` of a run's config says which is which).
 
 Rows come from the ledger, so what a killed driver did not write is written by the next launch,
 and ``sync`` sends whatever the server lacks. The sweep never waits for this thread but at its end.
@@ -9,26 +11,25 @@ and ``sync`` sends whatever the server lacks. The sweep never waits for this thr
 
 from __future__ import annotations
 
-import json
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-
 from segsweep import results
+from segsweep.data import palette
 from segsweep.identity import short_params
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
+from segsweep.tracking import examples
 from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, OpenRun, WandbRuns, describe
 
 PATIENCE_S = 2 * (INIT_S + FINISH_S)  # `close` gives up after so long without any progress
 SWEEP = "sweep"  # the key of the run that holds the table
 EXAMPLES = "best_epoch_examples"
+PAINTED = "best_epoch_painted"  # image, truth and prediction side by side
 TABLE = (
     "trial_id", "config_id", "cell", "fold", "params", "status", "stopped_by", "epochs",
     "best_epoch", "metric", "train_seconds", "champion",
@@ -172,6 +173,7 @@ class WandbTracker:
                 "fold": start["fold"],
                 "replicate": start["replicate"],
                 "config_id": start["config_id"],
+                "colours": self.colours,
                 "trial": config["config"],
             },
         )
@@ -200,11 +202,14 @@ class WandbTracker:
         run.summary["status"] = event["status"]
         run.summary["stopped_by"] = event.get("stopped_by")
         folder = self.place / "trials" / start["config_id"] / results.fold_name(start)
-        overlays = read_overlays(folder / "evidence.safetensors")
-        if overlays is not None and EXAMPLES not in run.summary.keys():  # noqa: SIM118 - no dict
+        found = examples.read(folder / "evidence.safetensors")
+        if found is not None and EXAMPLES not in run.summary.keys():  # noqa: SIM118 - no dict
             last = self.epochs[name][-1]["epoch"] if name in self.epochs else 0
-            shown = [self._overlay(*example) for example in overlays]
-            opened.log({EXAMPLES: shown}, max(opened.first, last))
+            shown = {
+                EXAMPLES: [examples.with_masks(one) for one in found],
+                PAINTED: [examples.painted(one, self.colours) for one in found],
+            }
+            opened.log(shown, max(opened.first, last))
         self.files.finish(opened, 0 if event["status"] in ("finished", "stopped") else 1)
 
     def _summarise(self) -> None:
@@ -219,22 +224,11 @@ class WandbTracker:
         opened.log({"trials": table}, opened.first)
         self.files.finish(opened)
 
-    def _overlay(
-        self,
-        image: NDArray[np.uint8],
-        truth: NDArray[np.uint8],
-        prediction: NDArray[np.uint8],
-        classes: list[str],
-        caption: str,
-    ) -> Any:
-        import wandb
-
-        labels = dict(enumerate(classes))
-        masks = {
-            "prediction": {"mask_data": prediction, "class_labels": labels},
-            "truth": {"mask_data": truth, "class_labels": labels},
-        }
-        return wandb.Image(image, masks=masks, caption=caption)
+    @cached_property
+    def colours(self) -> dict[str, str]:
+        """Class → colour, of the sweep's data."""
+        dataset = self.spec.dataset
+        return palette.of(dataset.name, dataset.options, dataset.leave_out)
 
 
 def sync(spec: SweepSpec, run_directory: Path, events: Sequence[Event]) -> list[str]:
@@ -258,26 +252,3 @@ def _row(event: Event) -> dict[str, Any]:
         for name, value in event.items()
         if isinstance(value, (int, float)) and name not in ("time", "best_epoch")
     }
-
-
-Example = tuple[
-    NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], list[str], str
-]  # image, truth, prediction, classes, caption
-
-
-def read_overlays(path: Path) -> list[Example] | None:
-    """The example predictions that a trial kept; None where there are none."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            facts = json.loads(file.metadata()["segsweep"])
-            images = file.get_tensor("examples.image")
-            truths = file.get_tensor("examples.truth")
-            predictions = file.get_tensor("examples.prediction")
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return None
-    return [
-        (image, truth, prediction, facts["classes"], f"{name}, epoch {facts['epoch']}")
-        for image, truth, prediction, name in zip(
-            images, truths, predictions, facts["examples"], strict=True
-        )
-    ]

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from segsweep import checkpoint, identity, losses
 from segsweep.check import check
 from segsweep.errors import UserError
-from segsweep.launch import launch
+from segsweep.launching import launch
 from segsweep.losses import IGNORE, weighting
 from segsweep.trial import trial_loss
 from tests.data.builders import make_carparts

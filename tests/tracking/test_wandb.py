@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import wandb
+from PIL import Image
 
+from segsweep.data import palette
 from segsweep.launching import Outcome, launch
+from segsweep.tracking import examples
+from tests.data.builders import make_camvid
 from tests.doubles.wandb_file import OfflineRun, offline_runs
 from tests.helpers import events, tiny, write_sweep
 
@@ -70,6 +75,37 @@ def test_overlays_of_the_best_epoch_are_there(tracked: tuple[Outcome, list[Offli
             assert shown["count"] == 4
             assert set(shown["all_masks"][0]) == {"prediction", "truth"}
             assert all((run.folder / "files" / name).exists() for name in shown["filenames"])
+
+
+def test_overlays_are_painted_in_the_colours_of_the_data(tmp_path: Path) -> None:
+    root = make_camvid(tmp_path / "CamVid", 12)
+    dataset = {"name": "camvid", "root": str(root), "image_size": [32, 32], "holdout": 0.25,
+               "leave_out": ["sky"]}  # fmt: skip
+    data = tiny(
+        wandb={"mode": "offline"},
+        configs_per_cell=1,
+        dataset=dataset,
+        factors__loss=["cross_entropy"],
+        metric={"name": "val/miou", "goal": "maximize"},
+    )
+    outcome = launch(write_sweep(tmp_path, data), runner="inline")
+    assert outcome.warnings == []
+    runs = [r for r in offline_runs(outcome.run_directory / "wandb") if r.job_type != "sweep"]
+    assert len(runs) == 2
+    colours = palette.of("camvid", {}, ["sky"])
+    for run in runs:
+        assert run.config["colours"] == colours
+        masks = run.last["best_epoch_examples"]["all_masks"][0]["truth"]["path"]
+        assert (run.folder / "files" / masks).exists()
+        place = outcome.run_directory / "trials" / run.group / run.job_type
+        kept = examples.read(place / "evidence.safetensors")
+        assert kept is not None
+        files = run.last["best_epoch_painted"]["filenames"]
+        for name, one in zip(files, kept, strict=True):
+            assert one.classes == tuple(colours)
+            shown = np.asarray(Image.open(run.folder / "files" / name).convert("RGB"))
+            panel = palette.panel(one.image, one.truth, one.prediction, colours)
+            np.testing.assert_array_equal(shown, panel)
 
 
 def test_the_sweep_run_holds_a_table_of_all_trials(

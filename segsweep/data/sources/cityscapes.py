@@ -50,6 +50,10 @@ CLASSES = {
     "car": (26, (0, 0, 142)), "truck": (27, (0, 0, 70)), "bus": (28, (0, 60, 100)),
     "train": (31, (0, 80, 100)), "motorcycle": (32, (0, 0, 230)), "bicycle": (33, (119, 11, 32)),
 }  # fmt: skip
+PAINTED_AS = {  # the class whose colour stands for its category; void is black, as unlabelled is
+    "flat": "road", "construction": "building", "object": "pole", "nature": "vegetation",
+    "sky": "sky", "human": "person", "vehicle": "car",
+}  # fmt: skip
 _IMAGES, _MASKS = "leftImg8bit", "gtFine"
 
 
@@ -72,6 +76,8 @@ class Cityscapes(FileSource):
             self.table = {value: labels.get(value, IGNORE) for value in range(IDS)}
         else:
             self.classes = tuple(CATEGORIES)
+            colours = {name: CLASSES[one][1] for name, one in PAINTED_AS.items()}
+            self.palette = tuple(colours.get(name, (0, 0, 0)) for name in CATEGORIES)
             self.table = {
                 value: label for label, ids in enumerate(CATEGORIES.values()) for value in ids
             }
