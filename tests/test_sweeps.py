@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from segsweep import losses, models, spec, yamlfile
 from segsweep.check import check
@@ -16,7 +18,8 @@ from segsweep.errors import Problem
 from segsweep.launching import Outcome, launch
 from segsweep.pairs import native_problems
 from segsweep.spec import SweepSpec
-from segsweep.state import SearchState
+from segsweep.state import SearchState, TrialState
+from segsweep.trial import directory
 from tests.data.builders import make_camvid, make_carparts, make_cityscapes, make_mvtec, make_ph2
 from tests.helpers import events
 
@@ -113,6 +116,8 @@ def test_a_shipped_sweep_file_runs(
     state = SearchState(asked.metric.name.replace("/", "_"), events(outcome.run_directory))
     for config in state.configs.values():
         _the_config_is_the_files(asked, config.config, config.params)
+        for trial in config.trials.values():
+            assert _trained(outcome.run_directory, trial) == config.config
     pairs = {
         (models.title(config.config["model"]), *config.config["loss"])
         for config in state.configs.values()
@@ -121,6 +126,14 @@ def test_a_shipped_sweep_file_runs(
     last = events(outcome.run_directory, "epoch")[-1]
     for name in (asked.metric.name, *asked.metric.also):
         assert last[name.replace("/", "_")] is not None
+
+
+def _trained(run: Path, trial: TrialState) -> dict[str, Any]:
+    """The config that a trial was trained by, from its best checkpoint."""
+    place = directory(run, trial.config_id, trial.fold, trial.replicate)
+    with safe_open(place / "best.safetensors", framework="numpy") as file:
+        config: dict[str, Any] = json.loads(file.metadata()["segsweep"])["config"]
+    return config
 
 
 def _the_loss_falls(outcome: Outcome) -> None:
@@ -147,8 +160,11 @@ def _the_config_is_the_files(
     assert config["metric"] == asked.metric.model_dump()
     assert config["seed"] == asked.seed
     assert config["model"] in [models.resolve(level) for level in asked.factors["model"]]
-    gamma = config["loss"].get("focal", {}).get("gamma")
-    assert gamma == params.get("loss.focal.gamma")
+    levels = [losses.resolve(level) for level in asked.factors["loss"]]
+    if "loss.focal.gamma" in params:
+        levels = [one | {"focal": {**one["focal"], "gamma": params["loss.focal.gamma"]}}
+                  for one in levels if "focal" in one]  # fmt: skip
+    assert config["loss"] in levels
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
