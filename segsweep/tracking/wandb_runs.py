@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,8 @@ class WandbRuns:
             if opened.online:
                 for folder in self.folders.get(opened.run.id, []):
                     _synced(folder).touch()
+            else:
+                _await_end(_record(Path(opened.run.dir).parent))
 
     def _lost(self, error: Exception) -> None:
         """Go on offline. W&B's own process is ended, and all online runs with it.
@@ -179,16 +182,31 @@ def describe(error: Exception) -> str:
 
 def last_step(record: Path) -> int:
     """The last step of a run's record file; -1 where it holds no rows. A torn end is no error."""
+    rows = [e for e in _entries(record) if e.WhichOneof("record_type") == "history"]
+    return max((int(entry.history.step.num) for entry in rows), default=-1)
+
+
+def _await_end(record: Path) -> None:
+    """Wait until a run's file holds its end: W&B goes on writing it after ``finish``.
+
+    Who would take the file away before, or end the process, would lose what is still to come.
+    """
+    deadline = time.monotonic() + FINISH_S
+    while time.monotonic() < deadline:
+        if any(entry.WhichOneof("record_type") == "exit" for entry in _entries(record)):
+            return
+        time.sleep(0.01)
+
+
+def _entries(record: Path) -> Iterator[Any]:
+    """The whole records of a run's file."""
     from wandb.proto import wandb_internal_pb2
 
-    last = -1
     with contextlib.suppress(OSError):
         for raw in _records(record.read_bytes()):
             entry: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
             entry.ParseFromString(raw)
-            if entry.WhichOneof("record_type") == "history":
-                last = max(last, int(entry.history.step.num))
-    return last
+            yield entry
 
 
 def _records(data: bytes) -> Iterator[bytes]:
