@@ -27,6 +27,7 @@ from segsweep.continuation import (
     reopen_failed,
     undecided,
 )
+from segsweep.data.cache import ImageSet
 from segsweep.display import Display
 from segsweep.errors import (
     EXIT_INTERRUPTED,
@@ -202,8 +203,10 @@ class _Launch:
             ),
             spec=spec_module.to_plain(self.spec),
             device=self.facts["device"],
+            cells={cell.name: cell.budget for cell in self.checked.cells},
         )
         checked = self.checked
+        group_by = self.spec.folds.group_by
         if not any(event["event"] == "split" for event in ledger.events):
             ledger.append(
                 "split",
@@ -214,6 +217,7 @@ class _Launch:
                 decodes=checked.prepared.decodes,
                 folds=dict(zip(checked.data.image_ids, checked.folds.assignment, strict=True)),
                 holdout=list(checked.holdout.image_ids) if checked.holdout else [],
+                groups=_groups(group_by, [checked.data, checked.holdout]) if group_by else {},
             )
 
     def _search(self, ledger: Ledger) -> Search:
@@ -279,6 +283,16 @@ class _Launch:
             (place / PREVIOUS).unlink(missing_ok=True)
             if event["status"] == "finished":
                 (place / LAST).unlink(missing_ok=True)
+
+
+def _groups(group_by: str, parts: Sequence[ImageSet | None]) -> dict[str, str]:
+    """Image id → its group, of all images."""
+    return {
+        image_id: group
+        for part in parts
+        if part is not None
+        for image_id, group in zip(part.image_ids, part.attributes[group_by], strict=True)
+    }
 
 
 def _start(runner: str | Runner, address: str | None, console: Console) -> Runner:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from segsweep.ledger import Event
 from segsweep.state import SearchState
 
 SCHEMA_VERSION = "1"
+FILES = ("trials", "epochs", "images", "confusion")
 SCORES = (
     "loss", "iou", "dice", "precision", "recall", "pixel_accuracy", "iou_per_image",
     "miou", "mdice", "mprecision", "mrecall", "miou_present",
@@ -66,8 +67,14 @@ CONFUSION = _schema(
 )
 
 
-def write(run_directory: Path, events: Sequence[Event], metric: str, goal: str) -> list[str]:
-    """Write all four files of a run, each in one step.
+def write(
+    run_directory: Path,
+    events: Sequence[Event],
+    metric: str,
+    goal: str,
+    only: Collection[str] = FILES,
+) -> list[str]:
+    """Write the files of a run, each in one step.
 
     Returns:
         What evidence is damaged and so missing from the files of images and pixels.
@@ -77,30 +84,67 @@ def write(run_directory: Path, events: Sequence[Event], metric: str, goal: str) 
         events: of the whole ledger.
         metric: ledger name of the compared metric, ``val_iou``.
         goal: ``maximize`` or ``minimize``.
+        only: names among ``FILES``; the others are left as they are.
     """
     folder = run_directory / "results"
     folder.mkdir(parents=True, exist_ok=True)
+    tables, damaged = build(run_directory, events, metric, goal, only)
+    for name, table in tables.items():
+        _save(folder / f"{name}.parquet", table)
+    return damaged
+
+
+def build(
+    run_directory: Path,
+    events: Sequence[Event],
+    metric: str,
+    goal: str,
+    only: Collection[str] = FILES,
+) -> tuple[dict[str, pa.Table], list[str]]:
+    """The tables that ``write`` writes, by name, and what it returns."""
     trials = trial_rows(events, metric, goal)
+    own = class_scores(events)
+    columns = [f"{split}_{name}" for split in ("val", "holdout") for name in own]
+    tables = {}
+    if "trials" in only:
+        tables["trials"] = pa.Table.from_pylist(trials, schema=_with(TRIALS, columns))
+    if "epochs" in only:
+        schema = _with(EPOCHS, [f"val_{name}" for name in own])
+        tables["epochs"] = pa.Table.from_pylist(epoch_rows(events), schema=schema)
+    if not {"images", "confusion"} & set(only):
+        return tables, []
+    images, confusion, damaged = _evidence_rows(run_directory, trials)
+    if "images" in only:
+        tables["images"] = pa.Table.from_pylist(images, schema=IMAGES)
+    if "confusion" in only:
+        tables["confusion"] = pa.Table.from_pylist(confusion, schema=CONFUSION)
+    return tables, damaged
+
+
+def evidence_path(run_directory: Path, trial: Row, split: str) -> Path:
+    """Where the pixel counts of a trial's images lie, ``validation`` or ``holdout``."""
+    name = {"validation": "evidence", "holdout": "holdout"}[split]
+    place = run_directory / "trials" / str(trial["config_id"]) / fold_name(trial)
+    return place / f"{name}.safetensors"
+
+
+def _evidence_rows(
+    run_directory: Path, trials: Sequence[Row]
+) -> tuple[list[Row], list[Row], list[str]]:
+    """Rows of images and of pixels, and what is damaged."""
     images: list[Row] = []
     damaged: list[str] = []
     confusion: list[Row] = []
     for trial in trials:
-        place = run_directory / "trials" / trial["config_id"] / fold_name(trial)
-        for split, name in (("validation", "evidence"), ("holdout", "holdout")):
-            path = place / f"{name}.safetensors"
+        for split in ("validation", "holdout"):
+            path = evidence_path(run_directory, trial, split)
             evidence = read_evidence(path)
             if evidence is None and path.exists():
                 damaged.append(f"{path} is damaged: its images are missing from the results")
             if evidence is not None:
                 images += _image_rows(trial["trial_id"], split, *evidence)
                 confusion += _confusion_rows(trial["trial_id"], split, *evidence)
-    own = class_scores(events)
-    columns = [f"{split}_{name}" for split in ("val", "holdout") for name in own]
-    _save(folder / "trials.parquet", trials, _with(TRIALS, columns))
-    _save(folder / "epochs.parquet", epoch_rows(events), _with(EPOCHS, [f"val_{n}" for n in own]))
-    _save(folder / "images.parquet", images, IMAGES)
-    _save(folder / "confusion.parquet", confusion, CONFUSION)
-    return damaged
+    return images, confusion, damaged
 
 
 def fold_name(trial: Row) -> str:
@@ -248,10 +292,10 @@ def _confusion_rows(
             }
 
 
-def _save(path: Path, rows: list[Row], schema: pa.Schema) -> None:
+def _save(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+        pq.write_table(table, temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -103,6 +103,57 @@ def write_settings(path: Path, text: str, settings: SweepSpec) -> None:
     write_atomically(path / RESOLVED, yamlfile.dump(spec.to_plain(settings)))
 
 
+@dataclass(frozen=True)
+class Holder:
+    """The launch that a run directory's lock names.
+
+    Attributes:
+        alive: its process lives; None where that cannot be seen, from another host.
+        since: local time of its host, ``2026-01-31 12:00:00``.
+    """
+
+    pid: int
+    host: str
+    since: str
+    alive: bool | None
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds the lock of a run directory, or held it and died; None: nobody.
+
+    Looks without touching the lock: a launch that begins now must not find it taken.
+    """
+    file = path / LOCK
+    try:
+        facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        pid, host, since = int(facts["pid"]), str(facts["host"]), str(facts["since"])
+        inode = file.stat().st_ino
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if host != socket.gethostname():
+        return Holder(pid, host, since, None)
+    return Holder(pid, host, since, _lives(pid) and _is_locked(inode))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
+
+
+def _is_locked(inode: int) -> bool:
+    """Does the system know a lock on this file? A process id may be another process's by now."""
+    try:
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return True  # it does not say: the process id must do
+    return any(line.split()[5].endswith(f":{inode}") for line in lines if "FLOCK" in line)
+
+
 class Lock:
     """One launch at a time in a run directory; the system lets go when the process ends.
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Literal, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -36,6 +36,14 @@ Run = Annotated[
     str,
     typer.Argument(
         help="A run directory, a sweep's name under runs/, or its sweep file.", show_default=False
+    ),
+]
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN…",
+        help="Run directories, sweep names or files; several of the same data and folds.",
+        show_default=False,
     ),
 ]
 Set = Annotated[
@@ -202,27 +210,32 @@ def replay(
 
 @app.command()
 @guarded
-def compare(run: Run, as_json: Json = False) -> None:
-    """Rank the cells of a sweep by their best configs."""
+def compare(
+    runs: Runs,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One row a cell, in full.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="A table for a README.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="A table for a paper (booktabs).")] = False,
+) -> None:
+    """Which cell is best, which are tied with it, and what can be claimed."""
+    from segsweep import compare as module
     from segsweep import rundir
-    from segsweep.compare import race_summary, races, rank
 
-    found = rundir.load(rundir.find(run))
-    rows = rank(found.spec, found.events)
+    wanted = {"json": as_json, "csv": as_csv, "markdown": markdown, "latex": latex}
+    chosen = [name for name, is_wanted in wanted.items() if is_wanted]
+    if len(chosen) > 1:
+        both = " and ".join(f"--{name}" for name in chosen)
+        raise UserError(f"{both} cannot be had at once: choose one")
+    found = [rundir.load(rundir.find(run)) for run in runs]
+    made = module.analyse(found)
+    looks = [look for run in found for look in module.races(run.events)]
     if as_json:
-        payload: dict[str, Any] = {
-            "name": found.spec.name,
-            "metric": found.spec.metric.name,
-            "goal": found.spec.metric.goal,
-            "folds": found.spec.folds.count,
-            "cells": [row.as_dict() for row in rows],
-            "races": races(found.events),
-        }
-        typer.echo(json.dumps(payload, indent=2))
+        names = {"name": made.runs[0], "races": looks}
+        typer.echo(json.dumps({**names, **made.as_dict()}, indent=2))
+    elif chosen:
+        typer.echo(module.FORMATS[chosen[0]](made), nl=False)
     else:
-        show.ranking(Console(), found.spec, rows)
-        if (line := race_summary(races(found.events))) is not None:
-            Console().print(f"\n{line}", highlight=False)
+        show.comparison(Console(), made, module.race_summary(looks))
 
 
 @app.command()
@@ -243,3 +256,25 @@ def doctor(
         show.doctor(Console(), found)
     if any(finding.state == "missing" for finding in found):
         raise typer.Exit(EXIT_REFUSED)
+
+
+@app.command()
+@guarded
+def status(
+    run: Run,
+    watch: Annotated[bool, typer.Option("--watch", help="Until the launch ends.")] = False,
+    as_json: Json = False,
+) -> None:
+    """What a sweep is doing: what runs, how far it is, who leads so far, what has failed."""
+    from segsweep import rundir
+    from segsweep.status import read, watching
+
+    path = rundir.find(run)
+    if watch and as_json:
+        raise UserError("--watch and --json cannot be had at once: choose one")
+    if as_json:
+        typer.echo(json.dumps(read(path).as_dict(), indent=2))
+    elif watch:
+        watching(Console(), path)
+    else:
+        show.status(Console(), read(path))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segsweep.compare import Ranked, reduced, table
+from segsweep.compare import Comparison, Ranked, reduced, table, terminal
 from segsweep.display import duration
 from segsweep.errors import EXIT_INTERRUPTED, UserError
 from segsweep.fulldisk import human
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from segsweep.launching import Outcome
     from segsweep.plan import Plan
     from segsweep.runners.replay import Score
+    from segsweep.status import Status
 
 LISTED = 50  # problems shown in full
 
@@ -101,6 +102,18 @@ def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
         console.print(f"note: {line}", style="yellow", markup=False, soft_wrap=True)
     if any(not row.final for row in rows):
         console.print("dim rows have not finished all folds yet", style="dim")
+
+
+def comparison(console: Console, found: Comparison, race: str | None) -> None:
+    """The answer, the ranking, and what can be claimed."""
+    terminal.show(console, found)
+    if race is not None:
+        console.print(f"\n{race}", highlight=False)
+
+
+def status(console: Console, found: Status) -> None:
+    """What a sweep is doing."""
+    console.print(found.picture())
 
 
 def replay(console: Console, rows: list[Score], orders: int) -> None:

@@ -2,24 +2,284 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from segsweep.compare.comparison import Comparison
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segsweep import results
+from segsweep.compare import (
+    candidates,
+    claims,
+    evidence,
+    intervals,
+    noise,
+    resampling,
+    tables,
+    together,
+    warn,
+)
+from segsweep.compare.candidates import Candidate, Champion
+from segsweep.compare.comparison import (
+    Comparison,
+    Importances,
+    Interval,
+    Noise,
+    Standing,
+    Tests,
+    Where,
+)
+from segsweep.compare.effects import effects
+from segsweep.compare.importance import Trial, importances
+from segsweep.compare.resampling import ImageNoise
+from segsweep.compare.scoring import Array, Scorer, scorer
+from segsweep.errors import Problem, RunError
 from segsweep.rundir import Run
+from segsweep.state import SearchState
 
 ALPHA = 0.05
+DRAWS = 4000  # percentiles of so many are good to a fortieth of the interval
 
 
-def analyse(runs: Sequence[Run], *, alpha: float = ALPHA, seed: int = 0) -> Comparison:
+@dataclass(frozen=True)
+class _Read:
+    """The runs, read.
+
+    Attributes:
+        everyone: configs of all runs; ``best`` the champions among them, best first.
+        images: ``results.IMAGES`` of the champions.
+        groups: image id → group.
+        notes: what was mended.
+    """
+
+    runs: Sequence[Run]
+    states: Sequence[SearchState]
+    everyone: Sequence[Candidate]
+    best: Sequence[Champion]
+    images: pa.Table
+    groups: Mapping[str, str]
+    score: Scorer | None
+    notes: Sequence[str]
+
+    @property
+    def goal(self) -> str:
+        return self.runs[0].spec.metric.goal
+
+    @property
+    def folds(self) -> list[int]:
+        return sorted({fold for fold, _ in self.runs[0].spec.slots})
+
+    @property
+    def replicates(self) -> int:
+        return self.runs[0].spec.replicates
+
+    @property
+    def champions(self) -> list[Candidate]:
+        return [champion.best for champion in self.best]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found on the folds, or on the holdout; ``images`` None: nothing to resample."""
+
+    scores: Array
+    tests: Tests
+    intervals: Sequence[Interval | None]
+    images: ImageNoise | None
+
+
+def analyse(
+    runs: Sequence[Run], *, alpha: float = ALPHA, seed: int = 0, draws: int = DRAWS
+) -> Comparison:
     """Compare the champions of one sweep, or of several on the same data and folds.
 
     Args:
         runs: as ``rundir.load`` returns them, finished or not.
         alpha: level of the tests; intervals are at 1 - alpha.
         seed: of the resampling: the same input gives the same numbers.
+        draws: how many times images and seeds are drawn.
 
     Raises:
         RunError: no config has finished yet; or the runs are of different data, folds, metric or
             holdout, with each difference.
     """
-    raise NotImplementedError
+    together.refuse_different(runs)
+    read = _read(runs)
+    rng = np.random.default_rng(seed)
+    folds = _on_folds(read, alpha, draws, rng)
+    held = _on_holdout(read, alpha, draws, rng)
+    tests: dict[Where, Tests] = {"folds": folds.tests}
+    if held is not None:
+        tests["holdout"] = held.tests
+    apart = {pair.worse for pair in folds.tests.pairs
+             if pair.told_apart and pair.better == read.best[0].best.config_id}  # fmt: skip
+    rows = [_standing(read, i, folds, held, apart) for i in range(len(read.best))]
+    tied = [row for row in rows if row.tied]
+    resampled = {w: f.images is not None for w, f in (("folds", folds), ("holdout", held)) if f}
+    spec = runs[0].spec
+    return Comparison(
+        runs=[run.spec.name for run in runs],
+        metric=spec.metric.name,
+        goal=spec.metric.goal,
+        folds=len(read.folds),
+        replicates=read.replicates,
+        grouped=spec.folds.group_by if read.groups else None,
+        standings=rows,
+        unfinished=_unfinished(read),
+        final=all(together.done(run) for run in runs),
+        tests=tests,
+        tied=[row.config_id for row in tied],
+        fastest=_least([(row.runtime_ms, row.config_id) for row in tied]),
+        smallest=_least([(row.parameters, row.config_id) for row in tied]),
+        effects=effects(
+            [r.levels for r in rows], [r.mean for r in rows], goal=read.goal, alpha=alpha
+        ),
+        importances=_importances(read),
+        warnings=warn.warnings(runs, rows, tests, resampled, read.groups),
+        notes=list(read.notes),
+    )
+
+
+def _read(runs: Sequence[Run]) -> _Read:
+    states, everyone, images, notes = [], [], [], []
+    for index, run in enumerate(runs):
+        found = tables.load(run)
+        states.append(SearchState(run.metric, run.events))
+        everyone += candidates.candidates(index, run, states[-1], found)
+        images.append(found.images)
+        notes += [f"{run.spec.name}: {n}" if len(runs) > 1 else n for n in found.notes]
+    spec = runs[0].spec
+    names = together.names(runs)
+    best = candidates.champions(names, spec.slots, everyone, spec.metric.goal)
+    if not best:
+        where = " and ".join(str(run.path) for run in runs)
+        hint = "`segsweep status RUN` says how far it is; launch again to go on"
+        raise RunError(Problem("no config has finished all of its folds yet", where, "", hint))
+    wanted = pa.array([name for c in best for name in c.best.trials.values()])
+    kept = pa.concat_tables([t.filter(pc.is_in(t["trial_id"], wanted)) for t in images])
+    own = dict.fromkeys(name for run in runs for name in results.class_scores(run.events))
+    score = scorer(spec.metric.name.removeprefix("val/"), list(own))
+    groups = together.split(runs[0]).get("groups") or {}
+    return _Read(runs, states, everyone, best, kept, groups, score, notes)
+
+
+def _on_folds(read: _Read, alpha: float, draws: int, rng: np.random.Generator) -> _Found:
+    scores = candidates.grid(read.champions, read.folds, read.replicates)
+    slots = len(read.runs[0].spec.slots)
+    done = list({c.config_id: c for c in read.everyone if len(c.scores) == slots}.values())
+    finished = candidates.grid(done, read.folds, read.replicates)
+    assert scores is not None  # noqa: S101 - champions have finished every fold
+    known = noise.estimate(scores, finished)
+    parts = [_part(read, scores[:, at], [fold]) for at, fold in enumerate(read.folds)]
+    whole = [part for part in parts if part is not None]
+    images = None
+    if read.score is not None and len(whole) == len(parts):
+        images = resampling.over_folds(whole, read.replicates, read.score, draws, rng)
+    return _found("folds", read, scores.mean(axis=2), known, images, alpha, draws, rng)
+
+
+def _on_holdout(read: _Read, alpha: float, draws: int, rng: np.random.Generator) -> _Found | None:
+    """None where there is no holdout, or a champion was not scored on it (yet)."""
+    scores = candidates.grid(read.champions, read.folds, read.replicates, holdout=True)
+    if scores is None:
+        return None
+    known = noise.estimate_alone(scores)
+    part = _part(read, scores, read.folds, split="holdout")
+    images = None
+    if part is not None and read.score is not None:
+        count = len(read.folds)
+        images = resampling.over_holdout(part, count, read.replicates, read.score, draws, rng)
+    return _found("holdout", read, scores.mean(axis=2), known, images, alpha, draws, rng)
+
+
+def _part(
+    read: _Read, scores: Array, folds: Sequence[int], split: str = "validation"
+) -> resampling.Part | None:
+    """Images under all champions' trials on some folds; ``scores``: theirs, in that order."""
+    if read.score is None:
+        return None
+    slots = [(fold, r) for fold in folds for r in range(read.replicates)]
+    names = [champion.trials[slot] for champion in read.champions for slot in slots]
+    recorded = scores.ravel().tolist()
+    return evidence.part(read.images, names, split, read.groups, read.score, recorded)
+
+
+def _found(
+    where: Where,
+    read: _Read,
+    scores: Array,
+    known: Noise | None,
+    images: ImageNoise | None,
+    alpha: float,
+    draws: int,
+    rng: np.random.Generator,
+) -> _Found:
+    entrants = [claims.Entrant(c.best.config_id, c.tried) for c in read.best]
+    tests = claims.test(where, entrants, scores, known, images, goal=read.goal, alpha=alpha)
+    of = intervals.of_folds if where == "folds" else intervals.of_holdout
+    ends = of(scores, known, images, alpha=alpha, draws=draws, rng=rng)
+    return _Found(scores, tests, ends, images)
+
+
+def _standing(
+    read: _Read, at: int, folds: _Found, held: _Found | None, apart: set[str]
+) -> Standing:
+    champion = read.best[at]
+    best, scores = champion.best, folds.scores[at]
+    beyond = list(best.holdout.values()) if held is None else held.scores[at].tolist()
+    return Standing(
+        run=read.runs[best.run].spec.name,
+        cell=best.cell,
+        label=champion.label,
+        config_id=best.config_id,
+        levels=best.levels,
+        params=best.params,
+        scores=dict(zip(read.folds, scores.tolist(), strict=True)),
+        mean=float(scores.mean()),
+        std=float(scores.std(ddof=1)) if len(scores) > 1 else None,
+        interval=folds.intervals[at],
+        holdout=float(np.mean(beyond)) if beyond else None,
+        holdout_std=float(np.std(beyond, ddof=1)) if len(beyond) > 1 else None,
+        holdout_interval=held.intervals[at] if held else None,
+        configs=champion.tried,
+        finished=champion.finished,
+        parameters=best.parameters,
+        runtime_ms=best.runtime_ms,
+        tied=best.config_id not in apart,
+    )
+
+
+def _least(values: Sequence[tuple[float | None, str]]) -> str | None:
+    known = [(value, name) for value, name in values if value is not None]
+    return min(known)[1] if known else None
+
+
+def _unfinished(read: _Read) -> list[str]:
+    """Cells of any run that have no champion."""
+    have = {(champion.run, champion.cell) for champion in read.champions}
+    many = len(read.runs) > 1
+    return [
+        f"{read.runs[run].spec.name}: {cell}" if many else cell
+        for run, cell in dict.fromkeys((c.run, c.cell) for c in read.everyone)
+        if (run, cell) not in have
+    ]
+
+
+def _importances(read: _Read) -> Importances:
+    """From the best score up to the first rung, of every config on its first fold."""
+    sign = 1 if read.goal == "maximize" else -1
+    stopping = read.runs[0].spec.early_stopping
+    last = read.runs[0].spec.train.epochs
+    epoch = last if stopping.type == "none" else min(stopping.grace_period, last)
+    trials = []
+    for index, state in enumerate(read.states):
+        for config in state.configs.values():
+            first = config.trials.get((0, 0))
+            values = first.values.items() if first else []
+            seen = [sign * value for at, value in values if at <= epoch and value is not None]
+            if seen:
+                cell = f"{index} {config.cell}"
+                trials.append(Trial(cell, config.levels, config.params, max(seen)))
+    return importances(trials, epoch)

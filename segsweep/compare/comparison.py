@@ -233,6 +233,15 @@ class Comparison:
         """The champion of that id."""
         return next(row for row in self.standings if row.config_id == config_id)
 
+    def against_best(self, config_id: str) -> float | None:
+        """The corrected probability, on the folds, that a champion is as good as the best one."""
+        best = self.standings[0].config_id
+        for pair in self.tests["folds"].pairs:
+            if {pair.better, pair.worse} == {best, config_id}:
+                return pair.p_holm
+        return None
+
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for ``--json``."""
-        return asdict(self)
+        """Plain values, for ``--json``; ``cells`` are the standings."""
+        plain = asdict(self)
+        return {**plain, "cells": plain.pop("standings")}

@@ -1,0 +1,136 @@
+"""A comparison on a terminal: the answer first, then what it rests on."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from segsweep.compare.comparison import Comparison
+from segsweep.compare.formats import caption, ends, number, probability, spread
+from segsweep.identity import format_value, short_params
+
+SHOWN = 8  # parameters by importance
+
+
+def show(console: Console, found: Comparison) -> None:
+    """Print all of it."""
+    for note in found.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+    console.print(answer(found), style="bold", markup=False, highlight=False, soft_wrap=True)
+    console.print()
+    console.print(_ranking(found))
+    text = caption(found).replace("bold:", "≈:")
+    console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+    for cell in found.unfinished:
+        text = f"{cell} has no champion yet: none of its configs has finished all folds"
+        console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+    console.print()
+    for test in found.tests.values():
+        console.print(test.claim, markup=False, highlight=False, soft_wrap=True)
+    console.print()
+    _effects(console, found)
+    _importance(console, found)
+    for warning in found.warnings:
+        console.print(f"note: {warning}", style="yellow", markup=False, soft_wrap=True)
+
+
+def answer(found: Comparison) -> str:
+    """The result in one or two sentences."""
+    best = found.standings[0]
+    so_far = "" if found.final else "So far, "
+    text = f"{so_far}{best.label} leads with {spread(best.mean, best.std)}"
+    if len(found.standings) == 1:
+        return f"{text}; it is the only cell with a champion."
+    others = len(found.tied) - 1
+    if not others:
+        return f"{text}, and no other cell is tied with it."
+    text += f"; {others} of {len(found.standings) - 1} other cells cannot be told from it."
+    fast = found.standing(found.fastest) if found.fastest else None
+    small = found.standing(found.smallest) if found.smallest else None
+    if fast is not None:
+        text += f" Of these, {fast.label} is the fastest ({number(fast.runtime_ms, 1)} ms an image)"
+        if small is not None and small.config_id == fast.config_id:
+            return f"{text} and the smallest ({small.parameters:,} parameters)."
+        text += "."
+    if small is not None:
+        text += f" The smallest is {small.label} ({small.parameters:,} parameters)."
+    return text
+
+
+def _ranking(found: Comparison) -> Table:
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("#", justify="right", style="dim")
+    grid.add_column("", no_wrap=True)
+    grid.add_column("cell", no_wrap=True)
+    name = found.metric.removeprefix("val/")
+    heads = [f"{name} ± sd, {found.folds} folds", "interval", "p (Holm)"]
+    held = any(row.holdout is not None for row in found.standings)
+    heads += ["holdout", "interval"] if held else []
+    for head in (*heads, "ms", "parameters"):
+        grid.add_column(head, justify="right", no_wrap=True)
+    grid.add_column("best config", min_width=12)
+    grid.add_column("tried", justify="right", no_wrap=True)
+    for place, row in enumerate(found.standings, start=1):
+        p = found.against_best(row.config_id)
+        beyond = [spread(row.holdout, row.holdout_std), ends(row.holdout_interval)]
+        grid.add_row(
+            str(place),
+            "≈" if row.tied else "",
+            row.label,
+            spread(row.mean, row.std),
+            ends(row.interval),
+            "–" if p is None else probability(p),
+            *(beyond if held else []),
+            number(row.runtime_ms, 1),
+            f"{row.parameters:,}" if row.parameters else "–",
+            short_params(row.params) or "–",
+            str(row.configs),
+            style="bold green" if place == 1 else None,
+        )
+    return grid
+
+
+def _effects(console: Console, found: Comparison) -> None:
+    if found.effects.rows:
+        grid = Table(box=None, pad_edge=False, header_style="bold")
+        grid.add_column("factor", no_wrap=True)
+        grid.add_column("level", no_wrap=True)
+        for head in ("main effect", "interval", "p (Holm)", "cells"):
+            grid.add_column(head, justify="right", no_wrap=True)
+        before = None
+        for row in found.effects.rows:
+            first = row.factor != before
+            p = found.effects.p.get(row.factor) if first else None
+            interval = "–"
+            if row.interval is not None:
+                interval = f"{row.interval[0]:+.4f} to {row.interval[1]:+.4f}"
+            grid.add_row(
+                row.factor if first else "",
+                row.level,
+                f"{row.effect:+.4f}",
+                interval,
+                "" if p is None else probability(p),
+                str(row.cells),
+            )
+            before = row.factor
+        console.print(grid)
+    console.print(found.effects.claim, markup=False, highlight=False, soft_wrap=True)
+    console.print()
+
+
+def _importance(console: Console, found: Comparison) -> None:
+    own = found.importances
+    if own.hidden is not None:
+        text = f"importance of parameters: not shown, {own.hidden}"
+        console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+        return
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column(f"importance at epoch {own.epoch}", no_wrap=True)
+    for head in ("share", "p (Holm)", "direction", "configs"):
+        grid.add_column(head, justify="right", no_wrap=True)
+    for row in own.rows[:SHOWN]:
+        way = "–" if row.direction is None else f"{row.direction:+.2f}"
+        share = format_value(round(100 * row.share, 1))
+        grid.add_row(row.name, f"{share} %", probability(row.p), way, str(row.configs))
+    console.print(grid)
+    console.print()

@@ -1,0 +1,108 @@
+"""What a reader must know before quoting a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from segsweep.compare.comparison import Standing, Tests, Where
+from segsweep.compare.ranking import rank, reduced
+from segsweep.compare.together import done
+from segsweep.rundir import Run
+
+FEW_GROUPS = 10  # below, other patients are drawn from too few to trust the draw
+
+
+def warnings(
+    runs: Sequence[Run],
+    rows: Sequence[Standing],
+    tests: Mapping[Where, Tests],
+    resampled: Mapping[str, bool],
+    groups: Mapping[str, str],
+) -> list[str]:
+    """One sentence or two each, the gravest first.
+
+    Args:
+        runs: what is compared.
+        rows: champions from best to worst.
+        tests: on the folds, and on the holdout where there is one.
+        resampled: whether images could be drawn, by place.
+        groups: image id → group.
+    """
+    found = []
+    if not all(done(run) for run in runs):
+        found.append("The sweep is not finished: champions and ranks may change.")
+    found += _selected(rows)
+    found += _disagreement(rows, tests)
+    found += _folds(rows, resampled)
+    tried = {row.configs for row in rows}
+    if len(tried) > 1:
+        found.append(
+            f"Cells have tried from {min(tried)} to {max(tried)} configs: the best of more is "
+            "luckier. Tests on the folds allow for it, ranks and intervals do not."
+        )
+    found += _grouping(runs, groups)
+    for run in runs:
+        found += reduced(rank(run.spec, run.events))
+    return found
+
+
+def _selected(rows: Sequence[Standing]) -> list[str]:
+    """The winner was chosen by the scores that it is ranked by."""
+    best = rows[0]
+    candidates = sum(row.configs for row in rows)
+    why = f"chosen as the best of {candidates} configs" if candidates > 1 else "scored"
+    text = (
+        f"{best.label} was {why} on the validation images of its folds, which also chose its "
+        f"epochs: its {best.mean:.4f} is likely to flatter."
+    )
+    if best.holdout is None:
+        return [f"{text} No holdout score stands beside it."]
+    spread = f" ± {best.holdout_std:.4f}" if best.holdout_std is not None else ""
+    return [f"{text} On the holdout, which chose nothing, it has {best.holdout:.4f}{spread}."]
+
+
+def _disagreement(rows: Sequence[Standing], tests: Mapping[Where, Tests]) -> list[str]:
+    held = tests.get("holdout")
+    if held is None:
+        return []
+    labels = {row.config_id: row.label for row in rows}
+    better = [
+        labels[pair.better]
+        for pair in held.pairs
+        if pair.told_apart and pair.worse == rows[0].config_id
+    ]
+    if not better:
+        return []
+    return [
+        f"On the holdout, {' and '.join(better)} did better than {rows[0].label}, beyond noise."
+    ]
+
+
+def _folds(rows: Sequence[Standing], resampled: Mapping[str, bool]) -> list[str]:
+    found = []
+    if len(rows[0].scores) == 1:
+        found.append(
+            "There is one fold: its score depends on which images it validates on. There is no "
+            "standard deviation, and without replicates no interval."
+        )
+    elif not resampled["folds"]:
+        found.append(
+            "Images could not be resampled (a metric that pixel counts do not hold, a fold with a "
+            "single image or group, or evidence that is gone): intervals go by the folds alone."
+        )
+    return found
+
+
+def _grouping(runs: Sequence[Run], groups: Mapping[str, str]) -> list[str]:
+    by = runs[0].spec.folds.group_by
+    if by is None:
+        return []
+    if not groups:
+        return [
+            f"The ledger does not say which images share a {by} (it was written before it did): "
+            "images were resampled one by one, and intervals are too narrow."
+        ]
+    count = len(set(groups.values()))
+    if count < FEW_GROUPS:
+        return [f"There are {count} values of {by} in all: intervals for other ones are rough."]
+    return []
