@@ -20,6 +20,7 @@ LEVELS: dict[str, int] = {
     "cells": 5, "check": 5, "pairs": 5, "plan": 5, "schema": 5, "search": 5, "tracking": 5,
     "runners": 6,
     "closing": 7, "compare": 7, "doctor": 7, "continuation": 7, "display": 7, "launching": 7,
+    "status": 7,
     "api": 8, "cli": 8,
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -91,7 +92,8 @@ def test_a_library_is_imported_in_one_place(library: str, allowed: str) -> None:
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("segsweep.compare", ("torch", "ray")),
+        ("segsweep.compare", ("torch", "ray", "statsmodels")),
+        ("segsweep.status", ("torch", "ray")),
         ("segsweep.search", ("torch", "ray")),
         ("segsweep.results", ("torch", "ray")),
         ("segsweep.rundir", ("torch", "ray")),

@@ -188,8 +188,9 @@ def _claim(
     apart = sum(pair.told_apart for pair in pairs)
     largest = max(pair.gap for pair in pairs)
     reach = (
-        f"{many} and a noise of {noise.sigma:.4f} between seeds tell gaps of about {least:.4f} "
-        "and more apart"
+        f"{many} and a noise of {noise.sigma:.4f} between seeds"
+        f"{' and other images' if where == 'holdout' else ''} tell gaps of about {least:.4f} and "
+        "more apart"
     )
     if not apart:
         return f"No difference can be claimed {place}: {reach}; the largest gap is {largest:.4f}."

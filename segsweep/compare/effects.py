@@ -108,6 +108,6 @@ def _claim(names: Mapping[str, list[str]], p: Mapping[str, float], left: int, al
         named = " and ".join(real or names)
         return f"{named[0].upper()}{named[1:]} makes a difference across the other factors' levels."
     return (
-        f"No main effect can be claimed: with {left} degrees of freedom, none is larger than the "
-        "noise and the interactions between factors."
+        f"No main effect can be claimed: with {left} degree{'s' if left > 1 else ''} of freedom, "
+        "none is larger than the noise and the interactions between factors."
     )

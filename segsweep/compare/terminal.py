@@ -25,6 +25,8 @@ def show(console: Console, found: Comparison) -> None:
         text = f"{cell} has no champion yet: none of its configs has finished all folds"
         console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
     console.print()
+    console.print(_details(found))
+    console.print()
     for test in found.tests.values():
         console.print(test.claim, markup=False, highlight=False, soft_wrap=True)
     console.print()
@@ -63,16 +65,10 @@ def _ranking(found: Comparison) -> Table:
     grid.add_column("", no_wrap=True)
     grid.add_column("cell", no_wrap=True)
     name = found.metric.removeprefix("val/")
-    heads = [f"{name} ± sd, {found.folds} folds", "interval", "p (Holm)"]
-    held = any(row.holdout is not None for row in found.standings)
-    heads += ["holdout", "interval"] if held else []
-    for head in (*heads, "ms", "parameters"):
+    for head in (f"{name} ± sd, {found.folds} folds", "interval", "p (Holm)"):
         grid.add_column(head, justify="right", no_wrap=True)
-    grid.add_column("best config", min_width=12)
-    grid.add_column("tried", justify="right", no_wrap=True)
     for place, row in enumerate(found.standings, start=1):
         p = found.against_best(row.config_id)
-        beyond = [spread(row.holdout, row.holdout_std), ends(row.holdout_interval)]
         grid.add_row(
             str(place),
             "≈" if row.tied else "",
@@ -80,12 +76,29 @@ def _ranking(found: Comparison) -> Table:
             spread(row.mean, row.std),
             ends(row.interval),
             "–" if p is None else probability(p),
+            style="bold green" if place == 1 else None,
+        )
+    return grid
+
+
+def _details(found: Comparison) -> Table:
+    """What each champion is, and how it does beyond the folds."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("#", justify="right", style="dim")
+    held = any(row.holdout is not None for row in found.standings)
+    for head in (*(("holdout", "interval") if held else ()), "ms", "parameters"):
+        grid.add_column(head, justify="right", no_wrap=True)
+    grid.add_column("best config", min_width=12)
+    grid.add_column("tried", justify="right", no_wrap=True)
+    for place, row in enumerate(found.standings, start=1):
+        beyond = [spread(row.holdout, row.holdout_std), ends(row.holdout_interval)]
+        grid.add_row(
+            str(place),
             *(beyond if held else []),
             number(row.runtime_ms, 1),
             f"{row.parameters:,}" if row.parameters else "–",
             short_params(row.params) or "–",
             str(row.configs),
-            style="bold green" if place == 1 else None,
         )
     return grid
 

@@ -35,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_version_and_help() -> None:
     assert __version__ in call("--version").output
     text = call("--help").output
-    for command in ("validate", "schema", "plan", "launch", "compare"):
+    for command in ("validate", "schema", "plan", "launch", "compare", "status"):
         assert command in text
 
 
@@ -100,7 +100,7 @@ def test_compare_prints_the_ranking_and_json(finished: Path) -> None:
         assert shown.exit_code == 0
         assert "unet_vanilla/bce" in shown.output
     ranking = json.loads(call("compare", run, "--json").output)
-    assert [cell["final"] for cell in ranking["cells"]] == [True, True]
+    assert ranking["final"]
     means = [cell["mean"] for cell in ranking["cells"]]
     assert means == sorted(means, reverse=True)
 

@@ -77,7 +77,7 @@ def _scores(truth: Truth, models: int, rng: np.random.Generator) -> tuple[Array,
 
 
 def _part(scores: Array, groups: NDArray[np.int64]) -> Part:
-    flat = scores.reshape(-1, scores.shape[-1]) * PIXELS
+    flat = np.rint(scores.reshape(-1, scores.shape[-1]) * PIXELS)
     counts = np.zeros((*flat.shape, 1, 4))
     counts[..., 0, 0], counts[..., 0, 2] = flat, PIXELS - flat
     counts[..., 0, 3] = 2 * PIXELS

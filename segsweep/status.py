@@ -1,0 +1,266 @@
+"""What a sweep is doing, from its ledger and its lock alone: nothing of it is disturbed.
+
+The same numbers as the live picture of ``launch``, for another terminal. A ranking of what is not
+finished is no result: it says of how many folds it speaks, and leads with what all have in common.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from segsweep import rundir
+from segsweep.compare import Ranked, rank_state, table
+from segsweep.display import duration
+from segsweep.errors import RunError
+from segsweep.identity import short_cells, short_params
+from segsweep.rundir import Holder, Run
+from segsweep.spec import SweepSpec
+from segsweep.state import ConfigState, SearchState
+
+State = Literal["running", "done", "interrupted", "dead", "unknown"]
+WORDS: dict[State, str] = {
+    "running": "running",
+    "done": "done",
+    "interrupted": "interrupted; launch again to go on",
+    "dead": "its launch ended without a word; launch again to go on",
+    "unknown": "a launch on another host holds it, which cannot be seen from here",
+}
+RANKED = 12
+LISTED = 5
+EVERY = 2.0  # seconds between two looks
+AT_LEAST = 5.0  # seconds of a launch before anything is said about how long it will take
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that is under way: its epochs so far and of how many, and its last value."""
+
+    trial_id: str
+    cell: str
+    params: str
+    fold: int
+    epoch: int
+    epochs: int
+    value: float | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """A look at a sweep.
+
+    Attributes:
+        state: of the launch; ``dead``: its lock names a process that is no more.
+        holder: who holds the lock, or held it when it died.
+        share: of the epochs that the sweep asks for, run or saved by stopping, from 0 to 1.
+        trials: how many there are by status; open ones are running or wait for a worker.
+        elapsed: seconds since this launch began, up to now or to its end.
+        left: about how many seconds are left at this launch's pace; None where nobody can say.
+        ranking: best config of each cell so far; ``final`` where all its folds are finished.
+        failures: causes of trials that failed or ran out of memory, most frequent first.
+    """
+
+    name: str
+    metric: str
+    state: State
+    holder: Holder | None
+    share: float
+    trials: Mapping[str, int]
+    elapsed: float
+    left: float | None
+    running: Sequence[Running]
+    ranking: Sequence[Ranked]
+    failures: Sequence[tuple[str, int]]
+    spec: SweepSpec
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        plain = asdict(self)
+        del plain["spec"]
+        return plain
+
+    def picture(self) -> RenderableType:
+        """All of it, for a terminal."""
+        return _picture(self)
+
+
+def read(path: Path, now: float | None = None) -> Status:
+    """Look at a run directory.
+
+    Args:
+        path: of the run.
+        now: seconds since 1970; None asks the clock.
+
+    Raises:
+        RunError: the ledger cannot be read.
+    """
+    run = rundir.load(path)
+    state = SearchState(run.metric, run.events)
+    holder = rundir.holder(path)
+    launch = max(i for i, event in enumerate(run.events) if event["event"] == "launch")
+    close = next((e for e in run.events[launch:] if e["event"] == "close"), None)
+    word = _state(holder, close)
+    last = run.events[-1]["time"]
+    until = (time.time() if now is None else now) if word == "running" else last
+    elapsed = max(0.0, until - run.events[launch]["time"])
+    total = _total(run, state)
+    done = _decided(run, state)
+    before = _decided(run, SearchState(run.metric, run.events[:launch]))
+    failed = [t for t in state.trials.values() if t.status in ("failed", "out_of_memory")]
+    causes = Counter(t.error or t.status for t in failed)
+    return Status(
+        name=run.spec.name,
+        metric=run.spec.metric.name,
+        state=word,
+        holder=holder,
+        share=min(1.0, done / total) if total else 0.0,
+        trials=dict(Counter(trial.status for trial in state.trials.values())),
+        elapsed=elapsed,
+        left=_left(word, done, before, total, elapsed),
+        running=_running(run, state) if word in ("running", "unknown") else [],
+        ranking=rank_state(run.spec, state),
+        failures=causes.most_common(),
+        spec=run.spec,
+    )
+
+
+def watching(console: Console, path: Path, every: float = EVERY) -> None:
+    """Look again and again until the launch has ended; where nobody looks on, once.
+
+    Args:
+        console: where to.
+        path: of the run.
+        every: seconds between two looks.
+    """
+    found = read(path)
+    if console.is_terminal and found.state in ("running", "unknown"):
+        with Live(found.picture(), console=console, auto_refresh=False, transient=True) as live:
+            while found.state in ("running", "unknown"):
+                time.sleep(every)
+                try:
+                    found = read(path)
+                except RunError:  # caught in the middle of a write
+                    continue
+                live.update(found.picture(), refresh=True)
+    console.print(found.picture())
+
+
+def _state(holder: Holder | None, close: Mapping[str, Any] | None) -> State:
+    if holder is not None and holder.alive:
+        return "running"
+    if close is not None:
+        return "done" if close["status"] == "done" else "interrupted"
+    if holder is not None and holder.alive is None:
+        return "unknown"
+    return "dead"
+
+
+def _left(word: State, done: float, before: float, total: float, elapsed: float) -> float | None:
+    if word != "running" or done <= before or elapsed < AT_LEAST or not total:
+        return None
+    return elapsed * max(0.0, total - done) / (done - before)
+
+
+def _budgets(run: Run, state: SearchState) -> Mapping[str, int]:
+    """Configs of each cell that the sweep asks for; where the ledger is older, those there are."""
+    launch = next(e for e in reversed(run.events) if e["event"] == "launch")
+    known: Mapping[str, int] = launch.get("cells") or {}
+    return known or {c.cell: len(state.of_cell(c.cell)) for c in state.configs.values()}
+
+
+def _total(run: Run, state: SearchState) -> float:
+    """Epochs that the sweep asks for."""
+    configs = sum(_budgets(run, state).values())
+    return float(configs * len(run.spec.slots) * run.spec.train.epochs)
+
+
+def _decided(run: Run, state: SearchState) -> float:
+    """Epochs that were run, or that stopping has saved."""
+    cells = _budgets(run, state)
+    return sum(_epochs(run, config) for config in state.configs.values() if config.cell in cells)
+
+
+def _epochs(run: Run, config: ConfigState) -> float:
+    epochs, slots = float(run.spec.train.epochs), run.spec.slots
+    if config.status(slots) != "incomplete":
+        return epochs * len(slots)
+    return sum(
+        epochs if trial.status == "finished" else float(len(trial.values))
+        for trial in config.trials.values()
+    )
+
+
+def _running(run: Run, state: SearchState) -> list[Running]:
+    labels = short_cells({c.cell: c.levels for c in state.configs.values()})
+    found = []
+    for trial in state.trials.values():
+        if trial.status == "incomplete" and not trial.parked:
+            config = state.configs[trial.config_id]
+            last = list(trial.values.values())[-1] if trial.values else None
+            name, params = labels[config.cell], short_params(config.params)
+            epochs = run.spec.train.epochs
+            found.append(
+                Running(trial.trial_id, name, params, trial.fold, len(trial.values), epochs, last)
+            )
+    return found
+
+
+def _picture(found: Status) -> RenderableType:
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        Text(found.name, style="bold"),
+        ProgressBar(total=1.0, completed=found.share, width=40),
+        Text(f"{100 * found.share:.0f} %", style="bold"),
+        Text(WORDS[found.state], style="green" if found.state in ("running", "done") else "yellow"),
+    )
+    parts: list[RenderableType] = [bar, Text(_facts(found), style="dim")]
+    if found.running:
+        parts += [Text(), _trials(found)]
+    for cause, count in found.failures[:LISTED]:
+        parts.append(Text(f"{count} × {cause}", style="red"))
+    if found.ranking:
+        parts += [Text(), Text(_heading(found), style="dim")]
+        parts += [table(found.spec, list(found.ranking), RANKED)]
+    else:
+        parts.append(Text("no trial has finished yet", style="dim"))
+    return Group(*parts)
+
+
+def _facts(found: Status) -> str:
+    trials = [f"{count} {status.replace('_', ' ')}" for status, count in found.trials.items()]
+    facts = [f"trials: {', '.join(trials)}" if trials else "no trial has begun"]
+    facts.append(f"{duration(found.elapsed)} in this launch")
+    if found.left is not None:
+        last = found.share >= 1
+        facts.append("scoring the champions" if last else f"about {duration(found.left)} left")
+    if found.holder is not None and found.state != "done":
+        facts.append(f"pid {found.holder.pid} on {found.holder.host}")
+    return " · ".join(facts)
+
+
+def _heading(found: Status) -> str:
+    if found.state == "done" and all(row.final for row in found.ranking):
+        return f"ranking; `segsweep compare {found.name}` says what can be claimed"
+    whole = sum(row.final for row in found.ranking)
+    total = len(found.ranking)
+    return f"ranking so far, not a result: {whole} of {total} cells have a config with all folds"
+
+
+def _trials(found: Status) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    score = found.metric.split("/")[-1]
+    for trial in found.running:
+        value = f"{score} {trial.value:.4f}" if trial.value is not None else ""
+        at = f"epoch {trial.epoch}/{trial.epochs}" if trial.epoch else "starting"
+        grid.add_row("▸", trial.cell, trial.params, f"fold {trial.fold}", at, value)
+    return grid
