@@ -22,6 +22,7 @@ from segsweep.errors import RunError
 from segsweep.rundir import Run
 from tests.compare.runs import make_run
 from tests.compare.simulated import Truth
+from tests.helpers import tiny, write_sweep
 
 TRUTH = Truth(truths=(0.8, 0.6, 0.79, 0.5), folds=5, images=8)
 
@@ -214,3 +215,26 @@ def test_the_formats_hold_every_champion(run: Run) -> None:
         assert text in latex
     assert latex.count(r"\\") == 5
     assert call("compare", run.path, "--csv", "--latex").exit_code == 2
+
+
+def test_a_launch_records_groups_and_budgets(tmp_path: Path) -> None:
+    path = write_sweep(
+        tmp_path, tiny(folds__group_by="patient", dataset__images=24, factors__loss=["bce"])
+    )
+    assert call("launch", path, "--runner", "inline").exit_code == 0
+    run = rundir.load(rundir.find(str(path)))
+    launched, split = (
+        next(event for event in run.events if event["event"] == kind)
+        for kind in ("launch", "split")
+    )
+    assert list(launched["cells"].values()) == [2]
+    assert set(split["groups"]) == {*split["folds"], *split["holdout"]}
+    folds: dict[str, set[int]] = {}
+    for image, fold in split["folds"].items():
+        folds.setdefault(split["groups"][image], set()).add(fold)
+    assert all(len(own) == 1 for own in folds.values())  # a patient is on one side alone
+    assert not {split["groups"][image] for image in split["holdout"]} & folds.keys()
+    found = analyse([run])
+    assert found.grouped == "patient"
+    assert not found.notes
+    assert call("status", path).exit_code == 0
