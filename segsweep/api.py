@@ -9,8 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segsweep import ledger, results, rundir, yamlfile
+from segsweep import rundir, yamlfile
+from segsweep.compare import tables
+from segsweep.compare.tables import Tables
 from segsweep.ledger import Event
+from segsweep.rundir import Run
 from segsweep.spec import SweepSpec
 
 if TYPE_CHECKING:
@@ -39,22 +42,22 @@ class LoadedRun:
     @property
     def trials(self) -> pa.Table:
         """One row a trial."""
-        return self._tables["trials"]
+        return self._tables.trials
 
     @property
     def epochs(self) -> pa.Table:
         """Learning curves: one row an epoch."""
-        return self._tables["epochs"]
+        return self._tables.epochs
 
     @property
     def images(self) -> pa.Table:
         """One row an image and class: ``tp fp fn valid`` pixels."""
-        return self._tables["images"]
+        return self._tables.images
 
     @property
     def confusion(self) -> pa.Table:
         """Pixels by true and predicted class."""
-        return self._tables["confusion"]
+        return self._tables.confusion
 
     @property
     def champions(self) -> dict[str, dict[str, Any]]:
@@ -64,21 +67,8 @@ class LoadedRun:
         return {cell: configs[config_id] for cell, config_id in chosen.items()}
 
     @cached_property
-    def _tables(self) -> dict[str, pa.Table]:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        names = ("trials", "epochs", "images", "confusion")
-        written = (self.path / ledger.LEDGER).stat().st_mtime
-        files = {name: self.path / "results" / f"{name}.parquet" for name in names}
-        if all(path.exists() and path.stat().st_mtime >= written for path in files.values()):
-            try:
-                return {name: pq.read_table(path) for name, path in files.items()}
-            except (OSError, pa.ArrowInvalid):
-                pass  # damaged: the ledger has it all
-        metric = self.spec.metric
-        results.write(self.path, self.events, metric.name.replace("/", "_"), metric.goal)
-        return {name: pq.read_table(path) for name, path in files.items()}
+    def _tables(self) -> Tables:
+        return tables.load(Run(self.path, self.spec, self.events))
 
 
 def load(run: str | Path, storage_path: str | Path = "runs") -> LoadedRun:
