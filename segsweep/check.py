@@ -16,6 +16,7 @@ from segsweep.data.cache import ImageSet, Prepared
 from segsweep.data.duplicates import duplicates
 from segsweep.data.folds import Folds, make_folds
 from segsweep.data.sources import Source
+from segsweep.data.sources.base import Palette
 from segsweep.errors import DataError, Problem, SpecError, UnknownName, UserError
 from segsweep.space import Cell
 from segsweep.spec import SweepSpec
@@ -37,6 +38,7 @@ class Checked:
         classes: names of the labels.
         data: the images that trials see; ``holdout`` those that only the closing stage does.
         notices: what the user should know but need not change.
+        palette: the dataset's own colour of each class, where its authors have given one.
     """
 
     spec: SweepSpec
@@ -48,6 +50,7 @@ class Checked:
     holdout: ImageSet | None
     folds: Folds
     notices: tuple[str, ...]
+    palette: Palette | None = None
 
     def with_spec(self, spec: SweepSpec) -> Checked:
         """The same with other settings, such as ``auto`` filled in."""
@@ -132,7 +135,16 @@ def check(
     found.stop()
     text = path.read_text(encoding="utf-8")
     told = (*notices, *_model_notices(cells), *folds.notices, *accepted)
-    return Checked(spec, text, options, cells, prepared, data, holdout, folds, told)
+    colours = _palette(source, data.classes)
+    return Checked(spec, text, options, cells, prepared, data, holdout, folds, told, colours)
+
+
+def _palette(source: Source, classes: Sequence[str]) -> Palette | None:
+    """The colours of the classes that are left to learn."""
+    if source.palette is None:
+        return None
+    own = dict(zip(source.classes, source.palette, strict=True))
+    return tuple(own[name] for name in classes)
 
 
 def _model_notices(cells: Sequence[Cell]) -> list[str]:

@@ -44,6 +44,7 @@ from segsweep.search import Search
 from segsweep.spec import SweepSpec
 from segsweep.state import SearchState
 from segsweep.trial import Inputs, directory
+from segsweep.versions import installed
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,7 @@ class _Launch:
             spec=spec_module.to_plain(self.spec),
             device=self.facts["device"],
             cells={cell.name: cell.budget for cell in self.checked.cells},
+            versions=installed(),
         )
         checked = self.checked
         group_by = self.spec.folds.group_by
@@ -213,6 +215,7 @@ class _Launch:
                 fingerprint=checked.prepared.fingerprint,
                 folds_hash=checked.folds.hash,
                 classes=list(checked.data.classes),
+                palette=checked.palette,
                 images=checked.prepared.images,
                 decodes=checked.prepared.decodes,
                 folds=dict(zip(checked.data.image_ids, checked.folds.assignment, strict=True)),

@@ -14,13 +14,14 @@ LEVELS: dict[str, int] = {
     "errors": 0, "registry": 0, "__init__": 9, "__main__": 8,
     "yamlfile": 1, "space": 1, "spec": 1, "identity": 1, "ledger": 1, "state": 1, "results": 1,
     "rundir": 1, "interrupt": 1, "checksum": 1, "fulldisk": 1,
+    "versions": 1,
     "data": 2, "models": 2, "losses": 2, "metrics": 2, "optim": 2, "checkpoint": 2,
     "engine": 3, "progress": 3,
     "trial": 4,
     "cells": 5, "check": 5, "pairs": 5, "plan": 5, "schema": 5, "search": 5, "tracking": 5,
     "runners": 6,
     "closing": 7, "compare": 7, "doctor": 7, "continuation": 7, "display": 7, "launching": 7,
-    "status": 7,
+    "report": 7, "status": 7,
     "api": 8, "cli": 8,
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -77,7 +78,14 @@ def test_modules_of_one_level_import_each_other_without_a_cycle() -> None:
 
 @pytest.mark.parametrize(
     ("library", "allowed"),
-    [("ray", "runners/ray"), ("wandb", "tracking"), ("typer", "cli"), ("sklearn", "data")],
+    [
+        ("ray", "runners/ray"),
+        ("wandb", "tracking"),
+        ("typer", "cli"),
+        ("sklearn", "data"),
+        ("plotly", "report"),
+        ("jinja2", "report"),
+    ],
 )
 def test_a_library_is_imported_in_one_place(library: str, allowed: str) -> None:
     users = {
@@ -94,6 +102,8 @@ def test_a_library_is_imported_in_one_place(library: str, allowed: str) -> None:
     [
         ("segsweep.compare", ("torch", "ray", "statsmodels")),
         ("segsweep.status", ("torch", "ray")),
+        ("segsweep.report", ("torch", "ray", "plotly")),
+        ("segsweep.report.page", ("torch", "ray", "wandb", "optuna")),
         ("segsweep.search", ("torch", "ray")),
         ("segsweep.results", ("torch", "ray")),
         ("segsweep.rundir", ("torch", "ray")),

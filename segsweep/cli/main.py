@@ -260,6 +260,28 @@ def doctor(
 
 @app.command()
 @guarded
+def report(
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; report.html in the run directory without it.")
+    ] = None,
+    show_it: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Write one HTML file about a run, finished or not, that opens offline."""
+    from segsweep import report as module
+    from segsweep import rundir
+
+    console = Console()
+    found = rundir.load(rundir.find(run))
+    with console.status("reading the run"):
+        path, facts = module.write(found, out)
+    show.report(console, path, facts)
+    if show_it:
+        typer.launch(path.resolve().as_uri())
+
+
+@app.command()
+@guarded
 def status(
     run: Run,
     watch: Annotated[bool, typer.Option("--watch", help="Until the launch ends.")] = False,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segsweep.doctor import Finding
     from segsweep.launching import Outcome
     from segsweep.plan import Plan
+    from segsweep.report import Facts
     from segsweep.runners.replay import Score
     from segsweep.status import Status
 
@@ -139,6 +140,18 @@ def replay(console: Console, rows: list[Score], orders: int) -> None:
     )
 
 
+def report(console: Console, path: Path, facts: Facts) -> None:
+    """Where the report lies, and what it could not take for granted."""
+    for note in facts.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+    from segsweep.report.answer import BADGES
+
+    if facts.standing != "finished":
+        console.print(f"note: {BADGES[facts.standing]}; the report says so", style="yellow")
+    size = human(path.stat().st_size)
+    console.print(f"report      {_short(path)} ({size})", highlight=False, soft_wrap=True)
+
+
 def outcome(console: Console, ended: Outcome, sweep: str) -> None:
     """The end of a launch: ranking, where results lie, what to try next."""
     name = ended.spec.name
@@ -165,6 +178,7 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
     if ended.undecided:
         console.print(f"next        segsweep launch {sweep} --retry failed", highlight=False)
     console.print(f"next        segsweep compare {name}", highlight=False)
+    console.print(f"            segsweep report {name}", highlight=False)
     if ended.spec.wandb_mode == "offline":
         runs = f"{_short(ended.run_directory)}/wandb/offline-run-*"
         console.print(f"            wandb sync {runs}", highlight=False)

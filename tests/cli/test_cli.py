@@ -35,7 +35,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_version_and_help() -> None:
     assert __version__ in call("--version").output
     text = call("--help").output
-    for command in ("validate", "schema", "plan", "launch", "compare", "status"):
+    for command in ("validate", "schema", "plan", "launch", "compare", "report", "status"):
         assert command in text
 
 
@@ -103,6 +103,35 @@ def test_compare_prints_the_ranking_and_json(finished: Path) -> None:
     assert ranking["final"]
     means = [cell["mean"] for cell in ranking["cells"]]
     assert means == sorted(means, reverse=True)
+
+
+def test_report_is_written_where_it_is_asked_for(finished: Path, tmp_path: Path) -> None:
+    run = finished.parent / "runs" / "tiny"
+    done = call("report", finished)
+    assert done.exit_code == 0, done.output
+    assert "report.html" in done.output
+    made = (run / "report.html").read_text(encoding="utf-8")
+    assert "Use unet_vanilla/" in made
+    out = tmp_path / "mine.html"
+    assert call("report", run, "--out", out).exit_code == 0
+    assert len(out.read_text(encoding="utf-8")) == pytest.approx(len(made), rel=0.01)
+    assert "torch " in made  # versions are recorded
+    assert call("launch", run / "resolved.yaml", "--runner", "inline").exit_code == 0  # nothing new
+
+
+def test_report_opens_a_browser_when_asked(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", lambda url: opened.append(url) or 0)  # type: ignore[func-returns-value]
+    assert call("report", finished, "--open").exit_code == 0
+    assert opened == [(finished.parent / "runs/tiny/report.html").resolve().as_uri()]
+
+
+def test_report_of_nothing_or_into_nowhere_is_refused(finished: Path, tmp_path: Path) -> None:
+    for arguments in (("none",), (finished, "--out", tmp_path), (finished, "--out", "no/where")):
+        done = call("report", *arguments)
+        assert done.exit_code == 2
+        assert "refused: 1 problem" in done.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_compare_of_nothing_says_where_it_looked(tmp_path: Path) -> None:
