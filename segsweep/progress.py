@@ -67,6 +67,12 @@ class Progress:
         self.best_epoch, self.best_value = self.epoch, value
         return True
 
+    def accept(self) -> bool:
+        """Note an epoch that nothing judges, and so is the best so far: always True."""
+        self.epoch += 1
+        self.best_epoch = self.epoch
+        return True
+
     def save_best(self, config: Mapping[str, Any], report: Report) -> None:
         """The model at its best epoch, with the config that rebuilds it."""
         tensors = checkpoint.prefixed("model", self.model.state_dict())

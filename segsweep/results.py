@@ -245,13 +245,18 @@ def _best(curve: Sequence[Event], metric: str, goal: str) -> Event:
     return max(known, key=lambda event: sign * event[metric])
 
 
-def read_evidence(path: Path) -> tuple[NDArray[np.int64], dict[str, Any]] | None:
-    """(N, K, K) confusion matrices of a split and their facts; None where there are none."""
+def read_evidence(
+    path: Path, name: str = "matrix"
+) -> tuple[NDArray[np.int64], dict[str, Any]] | None:
+    """One array of an evidence file and its facts; None where there are none.
+
+    The default are the (N, K, K) confusion matrices of a split.
+    """
     try:
         checksum.verify(path)
         with safe_open(path, framework="numpy") as file:
             facts = json.loads(file.metadata()["segsweep"])
-            return file.get_tensor("matrix"), facts
+            return file.get_tensor(name), facts
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
 

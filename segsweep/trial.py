@@ -128,10 +128,16 @@ def _epochs(
         yield report
     while not progress.done(train["epochs"], train["patience"]):
         report, result = parts.run(progress.epoch + 1)
-        value = report[metric["name"].replace("/", "_")]
+        if result is None:  # no image validates: the last epoch is the one that counts
+            value = report["train_loss"] * (-1 if metric["goal"] == "maximize" else 1)
+            better = progress.accept()
+        else:
+            value = report[metric["name"].replace("/", "_")]
+            better = progress.improved(value, metric["goal"])
         parts.schedule.step(value if value is not None else -math.inf)
-        if progress.improved(value, metric["goal"]):
-            save_evidence(place, report["epoch"], result, inputs.data, parts.examples)
+        if better:
+            if result is not None:
+                save_evidence(place, report["epoch"], result, inputs.data, parts.examples)
             progress.save_best({**config, "loss": parts.loss_settings}, report)
         report["best_epoch"] = progress.best_epoch
         progress.save_last(report)
@@ -190,8 +196,8 @@ class _Parts:
         step = max(1, len(validation) // EXAMPLES)
         self.examples: list[int] = validation[::step][:EXAMPLES].tolist()
 
-    def run(self, epoch: int) -> tuple[Report, Evaluation]:
-        """Train and validate once."""
+    def run(self, epoch: int) -> tuple[Report, Evaluation | None]:
+        """Train once, and validate where there are images to."""
         began, rate = time.perf_counter(), self.optimizer.param_groups[0]["lr"]
         train_loss, images = train_epoch(
             self.model,
@@ -205,7 +211,22 @@ class _Parts:
             micro_batch=self.micro_batch,
         )
         trained = time.perf_counter()
-        result = evaluate(
+        result = self._validate(epoch) if len(self.checks) else None
+        report: Report = {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            **({} if result is None else self._scores(result)),
+            **self.balanced,
+            "lr": rate,
+            "images": images,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "train_seconds": round(trained - began, 4),
+            "seconds": round(time.perf_counter() - began, 4),
+        }
+        return report, result
+
+    def _validate(self, epoch: int) -> Evaluation:
+        return evaluate(
             self.model,
             self.checks.epoch(epoch),
             self.loss,
@@ -215,20 +236,13 @@ class _Parts:
             keep=self.examples,
             extra=self.extra,
         )
-        report: Report = {
-            "epoch": epoch,
-            "train_loss": train_loss,
+
+    def _scores(self, result: Evaluation) -> Report:
+        return {
             "val_loss": result.loss,
             **{f"val_{name}": v for name, v in scores(result.matrix, self.names).items()},
             **{f"val_{name}": value for name, value in result.extras.items()},
-            **self.balanced,
-            "lr": rate,
-            "images": images,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "train_seconds": round(trained - began, 4),
-            "seconds": round(time.perf_counter() - began, 4),
         }
-        return report, result
 
 
 def trial_loss(

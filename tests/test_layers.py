@@ -21,7 +21,7 @@ LEVELS: dict[str, int] = {
     "cells": 5, "check": 5, "pairs": 5, "plan": 5, "schema": 5, "search": 5, "tracking": 5,
     "runners": 6,
     "closing": 7, "compare": 7, "doctor": 7, "continuation": 7, "display": 7, "launching": 7,
-    "report": 7, "status": 7,
+    "export": 7, "report": 7, "status": 7,
     "api": 8, "cli": 8,
 }  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))

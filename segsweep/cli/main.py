@@ -282,6 +282,43 @@ def report(
 
 @app.command()
 @guarded
+def export(
+    run: Run,
+    out: Annotated[Path, typer.Option(help="The folder to be made.", show_default=False)],
+    config: Annotated[
+        str | None,
+        typer.Option(help="A finished config's id, or its beginning; else the champion's."),
+    ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="All fold models of the config as one.")
+    ] = False,
+    retrain: Annotated[
+        Literal["all"] | None,
+        typer.Option(help="Fit the config once more, on all images that are not held out."),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="Of ONNX; else the exporter's own.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write model.onnx.")] = True,
+) -> None:
+    """Export the champion as a folder that can be shipped: weights, ONNX graph, model card."""
+    from segsweep import rundir
+    from segsweep.export.exporting import export as run_export
+
+    console = Console()
+    found = run_export(
+        rundir.find(run),
+        out,
+        config_id=config,
+        ensemble=ensemble,
+        retrain_all=retrain == "all",
+        opset=opset,
+        onnx=onnx,
+        console=console,
+    )
+    show.exported(console, found)
+
+
+@app.command()
+@guarded
 def status(
     run: Run,
     watch: Annotated[bool, typer.Option("--watch", help="Until the launch ends.")] = False,
@@ -300,3 +337,40 @@ def status(
         watching(Console(), path)
     else:
         show.status(Console(), read(path))
+
+
+@app.command()
+@guarded
+def predict(
+    folder: Annotated[Path, typer.Argument(help="An export folder.", show_default=False)],
+    images: Annotated[
+        Path, typer.Argument(help="A folder of images, or one image.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Where the results go.", show_default=False)],
+    runtime: Annotated[
+        Literal["onnx", "torch"] | None, typer.Option(help="Else onnx where it can be had.")
+    ] = None,
+    tile: Annotated[
+        bool, typer.Option("--tile", help="Cut images into overlapping tiles; do not resize them.")
+    ] = False,
+    masks: Annotated[
+        Literal["palette", "ids"], typer.Option(help="Class numbers with colours, or grey.")
+    ] = "palette",
+    probabilities: Annotated[
+        Literal["npz", "png", "none"], typer.Option(help="png: 8 bits, for two classes.")
+    ] = "npz",
+    overlays: Annotated[bool, typer.Option(help="Write images under their masks.")] = True,
+    size: Annotated[
+        Literal["original", "trained"], typer.Option(help="Of the results.")
+    ] = "original",
+) -> None:
+    """Predict masks, calibrated probabilities and overlays with an exported model."""
+    from segsweep.export.predicting import Options
+    from segsweep.export.predicting import predict as run_predict
+
+    console = Console()
+    options = Options(tile, masks, probabilities, overlays, size)
+    with show.bar(console, "images") as told:
+        done = run_predict(folder, images, out, options, runtime=runtime, told=told)
+    show.predicted(console, done, out)
+    raise typer.Exit(EXIT_UNDECIDED if done.failed else 0)

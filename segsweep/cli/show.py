@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +22,8 @@ from segsweep.spec import SweepSpec
 if TYPE_CHECKING:
     from segsweep.check import Checked
     from segsweep.doctor import Finding
+    from segsweep.export.exporting import Exported
+    from segsweep.export.predicting import Predicted
     from segsweep.launching import Outcome
     from segsweep.plan import Plan
     from segsweep.report import Facts
@@ -182,6 +186,50 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
     if ended.spec.wandb_mode == "offline":
         runs = f"{_short(ended.run_directory)}/wandb/offline-run-*"
         console.print(f"            wandb sync {runs}", highlight=False)
+
+
+def exported(console: Console, found: Exported) -> None:
+    """What lies in an export folder, and what can be done with it."""
+    words = {
+        "fold": "one fold's model",
+        "ensemble": "the ensemble of its fold models",
+        "retrained": "fitted once more on all images",
+    }
+    console.print(f"{found.cell}, config {found.config_id}: {words[found.kind]}", highlight=False)
+    if (graph := found.graph) is not None:
+        size = "any size" if graph.any_size else "one size"
+        console.print(
+            f"model.onnx  opset {graph.opset}, {size}; within {graph.difference:.1e} of torch, "
+            f"logits up to {graph.largest:.3g}",
+            highlight=False,
+        )
+    for note in found.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+    console.print(f"next        segsweep predict {_short(found.out)} IMAGES --out DIR")
+
+
+@contextmanager
+def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar; what it yields is called with the number done and of all."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(what, *columns, console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
+
+
+def predicted(console: Console, found: Predicted, out: Path) -> None:
+    """How many images are done, and each that is not."""
+    console.print(
+        f"{found.done} images by {found.runtime}, results in {_short(out)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for how, count in found.converted.items():
+        console.print(f"note: {count} converted: {how}", style="yellow", markup=False)
+    if found.failed:
+        console.print(f"{len(found.failed)} not predicted:", style="red")
+        for problem in found.failed:
+            console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _short(path: Path) -> Path:

@@ -115,10 +115,18 @@ def _resize(image: NDArray[np.uint8], mask: NDArray[np.uint8], size: tuple[int, 
     height, width = size
     if mask.shape == size:
         return image, mask
-    shrinks = height * width < mask.shape[0] * mask.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     # INTER_NEAREST_EXACT takes pixel centres, as area and linear do; INTER_NEAREST drifts by half
     # a pixel to the upper left
-    small = cv2.resize(image, (width, height), interpolation=how)
     labels = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(small, np.uint8), np.asarray(labels, np.uint8)
+    return resize_image(image, size), np.asarray(labels, np.uint8)
+
+
+def resize_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An image (H, W, 3) at another height and width: by area where it shrinks, else bilinear."""
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    small = cv2.resize(image, (width, height), interpolation=how)
+    return np.asarray(small, np.uint8)

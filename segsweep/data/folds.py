@@ -50,6 +50,13 @@ class Folds:
         return fold
 
 
+def everything(image_ids: Sequence[str]) -> Folds:
+    """A split of which fold 0 trains on every image and validates on none."""
+    nobody = (-1,) * len(image_ids)
+    text = json.dumps([1, list(zip(image_ids, nobody, strict=True))], ensure_ascii=True)
+    return Folds(1, nobody, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
 def make_folds(
     image_ids: Sequence[str],
     *,

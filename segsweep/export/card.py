@@ -1,0 +1,141 @@
+"""The model card: what a person should know before using an exported model.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting" (arXiv:1810.03993): what it is, how it
+was trained, how well it does and where that was measured, how to use it, what to beware of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from segsweep.identity import short_params
+
+
+def text(facts: Mapping[str, Any], metrics: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """The card as Markdown.
+
+    Args:
+        facts: of the manifest, with ``classes`` (names), ``temperature`` and ``preprocessing``.
+        metrics: the content of ``metrics.json``.
+        params: what the search has chosen.
+    """
+    source = facts["source"]
+    parts = [
+        f"# {source['cell']}",
+        _what(facts),
+        "## How it was chosen and trained",
+        _training(facts, params),
+        "## Scores",
+        *_scores(metrics),
+        "## Input and output",
+        _use(facts),
+        "## Beware",
+        _beware(facts),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _what(facts: Mapping[str, Any]) -> str:
+    source, kind = facts["source"], facts["source"]["kind"]
+    words = {
+        "fold": "the model of fold {}, which has the best score on its own validation images",
+        "ensemble": "the mean of the probabilities of {} fold models",
+        "retrained": "fitted once more on all {} images of the folds, for {} epochs",
+    }[kind]
+    if kind == "fold":
+        words = words.format(source["folds"][0])
+    elif kind == "ensemble":
+        words = words.format(len(source["folds"]))
+    else:
+        words = words.format(source["images"], source["epochs"])
+    return (
+        f"Config `{source['config_id']}` of the sweep `{source['run']}`: {words}. "
+        f"Segments {', '.join(facts['classes'])}."
+    )
+
+
+def _training(facts: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    data, source = facts["data"], facts["source"]
+    lines = [
+        f"- data: `{data['name']}`, {data['images']} images, {data['held_out']} of them held out "
+        f"(fingerprint `{data['fingerprint'][:12]}`)",
+        f"- {data['folds']} folds; {source['configs']} configs were tried in {source['cells']} "
+        f"cells, and this one was {source['chosen']}",
+        f"- searched: {short_params(params) or 'nothing'}; every setting is in `config.yaml`",
+    ]
+    return "\n".join(lines)
+
+
+def _scores(metrics: Mapping[str, Any]) -> Sequence[str]:
+    spread = f" ± {metrics['std']:.4f}" if metrics["std"] is not None else ""
+    count = len(metrics["folds"])
+    parts = [
+        f"`{metrics['metric']}` in the cross-validation: {metrics['mean']:.4f}{spread} "
+        f"({count} trials, mean and standard deviation of each at its best epoch)."
+    ]
+    for name, title in (
+        ("out_of_fold", "Validation images, each scored by the fold model that has not seen it"),
+        ("holdout", "Holdout, which nothing was trained or chosen on"),
+    ):
+        part = metrics.get(name)
+        if part is not None:
+            rows = [
+                f"| {score} | {_number(v['value'])} | {_number(v['low'])} – {_number(v['high'])} |"
+                for score, v in part["scores"].items()
+            ]
+            note = f" {part['note']}" if part.get("note") else ""
+            head = "| score | value | 95 % interval |\n|---|---|---|\n"
+            parts += [f"{title} ({part['images']} images).{note}", head + "\n".join(rows)]
+    parts.append(f"Intervals: {metrics['interval']}.")
+    if "holdout" not in metrics:
+        parts.append(f"No holdout scores: {metrics['no_holdout']}.")
+    return parts
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _use(facts: Mapping[str, Any]) -> str:
+    shape, onnx = facts["preprocessing"]["resize"], facts["onnx"]
+    graph = onnx.get("reason", "")
+    if onnx["written"]:
+        free = "N, H and W are" if onnx["any_size"] else "N is"
+        step = onnx["multiple_of"]
+        free += f" free (H and W multiples of {step})" if step > 1 else " free"
+        graph = (
+            f"`model.onnx` (opset {onnx['opset']}): `image` (N, 3, H, W) → `logits` (N, C, H, W), "
+            f"{free}; its logits differ from torch's by {onnx['difference']:.1e} at most, of "
+            f"{onnx['largest']:.3g}"
+        )
+        if not onnx["any_size"]:
+            graph += f". One size only: {onnx['why_one_size']}"
+    temperature = facts["temperature"]
+    binary = len(facts["classes"]) == 2
+    how = "sigmoid(logits / T)" if binary else "softmax(logits / T)"
+    mask = "logits > 0" if binary else "the class of the largest logit"
+    return "\n".join(
+        [
+            "- `segsweep predict DIR IMAGES --out OUT` does all of this",
+            f"- images: RGB, resized to {shape['height']}×{shape['width']} (height × width), "
+            "normalised; see `preprocessing.json`",
+            f"- {graph}",
+            f"- mask: {mask}; probabilities: {how}, T = {temperature['value']:.4g} "
+            f"({temperature['source']})",
+        ]
+    )
+
+
+def _beware(facts: Mapping[str, Any]) -> str:
+    lines = [
+        "- Scores hold for images like those it was trained on; elsewhere they are unknown.",
+        "- The config was chosen by its validation scores, which are thereby a little optimistic.",
+    ]
+    if facts["source"]["kind"] == "retrained":
+        lines.append("- Validation scores are those of the fold models, not of this fit.")
+    if facts["source"]["kind"] == "ensemble":
+        lines.append("- Validation scores are those of its members, each alone.")
+    if not facts["temperature"]["fitted"]:
+        lines.append("- Its probabilities are not calibrated.")
+    return "\n".join(lines)

@@ -1,0 +1,292 @@
+"""``export``: from a finished run to a folder that can be shipped, or nothing at all."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from segsweep import identity, models, rundir, spec
+from segsweep.check import Checked, check
+from segsweep.engine import prepare_images
+from segsweep.errors import Problem, RunError, UserError
+from segsweep.export import (
+    card,
+    colours,
+    folder,
+    graph,
+    members,
+    preprocessing,
+    scoring,
+    sweepfile,
+    temperature,
+)
+from segsweep.export.choosing import best_slot, choose
+from segsweep.export.retraining import Retrained, retrain
+from segsweep.export.temperature import Kind, Temperature
+from segsweep.losses import IGNORE
+from segsweep.progress import BEST
+from segsweep.rundir import Run
+from segsweep.state import ConfigState, SearchState, Slot
+from segsweep.trial import directory
+
+NO_ONNX = "left out with --no-onnx"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What lies in the folder.
+
+    Attributes:
+        kind: one fold's model, the ensemble of all, or one trained on all images.
+        graph: None where no ONNX graph was asked for.
+        notes: what the user should know.
+    """
+
+    out: Path
+    config_id: str
+    cell: str
+    kind: Kind
+    graph: graph.Graph | None
+    temperature: Temperature
+    notes: tuple[str, ...]
+
+
+def export(
+    path: Path,
+    out: Path,
+    *,
+    config_id: str | None = None,
+    ensemble: bool = False,
+    retrain_all: bool = False,
+    opset: int | None = None,
+    onnx: bool = True,
+    console: Console | None = None,
+) -> Exported:
+    """Export the champion of a run's best cell, or the config that is asked for.
+
+    Args:
+        path: the run directory.
+        out: the folder to be made; it must not be there, or be empty.
+        config_id: of a finished config, or the beginning of it.
+        ensemble: all its fold models as one, instead of that with the best validation score.
+        retrain_all: fit it once more, on all images that are not held out.
+        opset: of ONNX; None leaves it to the exporter.
+        onnx: whether to write the graph.
+        console: where progress is shown; None shows nothing.
+
+    Raises:
+        UserError: refused; nothing is left at ``out``.
+        Undecided: the retraining ended early.
+    """
+    folder.refuse_taken(out)
+    if ensemble and retrain_all:
+        hint = "an ensemble is made of the fold models as they are: leave one of the two out"
+        raise RunError(Problem("does not go with --retrain", key="--ensemble", hint=hint))
+    if onnx:
+        graph.require()
+    run = rundir.load(path)
+    kind: Kind = "ensemble" if ensemble else "retrained" if retrain_all else "fold"
+    with folder.staged(out) as place:
+        work = _Export(run, choose(run, config_id), kind, place, console or Console(quiet=True))
+        return work.run_all(out, opset, onnx, chosen=config_id is None)
+
+
+class _Export:
+    """One export, into a folder that is not yet in its place."""
+
+    def __init__(
+        self, run: Run, config: ConfigState, kind: Kind, place: Path, console: Console
+    ) -> None:
+        self.run, self.config, self.kind = run, config, kind
+        self.place, self.console = place, console
+        self.notes: list[str] = []
+        split = next(event for event in run.events if event["event"] == "split")
+        self.split: dict[str, Any] = split
+        self.classes: tuple[str, ...] = tuple(split["classes"])
+        height, width = config.config["dataset"]["image_size"]
+        self.size = (int(height), int(width))
+        self.slots: list[Slot] = (
+            [slot for slot in config.trials if slot in run.spec.slots]
+            if kind == "ensemble"
+            else [best_slot(run, config)]
+        )
+        text = sweepfile.text(run.spec, config)
+        (place / folder.CONFIG).write_text(text, encoding="utf-8")
+        spec.load(place / folder.CONFIG)
+
+    def run_all(self, out: Path, opset: int | None, onnx: bool, *, chosen: bool) -> Exported:
+        checked = None if self.kind == "fold" else self._data()
+        fitted = self._retrain(checked) if self.kind == "retrained" else None
+        model = self._model(fitted)
+        with self.console.status("scoring"):
+            metrics, found = self._judge(model, checked)
+        members.save(self.place / folder.WEIGHTS, model, self.config.config["model"], self.classes)
+        written = self._graph(model, opset) if onnx else None
+        facts = self._facts(fitted, written, found, chosen)
+        self._describe(facts, metrics, found)
+        folder.seal(self.place, facts)
+        return Exported(
+            out, self.config.config_id, self.config.cell, self.kind, written, found,
+            tuple(self.notes),
+        )  # fmt: skip
+
+    def _data(self) -> Checked | None:
+        """The images, where they are still what the config was trained on.
+
+        Raises:
+            UserError: they are not, and are needed.
+        """
+        try:
+            with self.console.status("checking and decoding images"):
+                checked = check(self.place / folder.CONFIG)
+            own = identity.config_id(
+                checked.cells[0].config, checked.prepared.fingerprint, checked.folds.hash
+            )
+            if own != self.config.config_id:
+                what = "the images or folds are not those of the run any more"
+                raise RunError(Problem(what, str(self.run.path)))
+        except UserError as error:
+            problems = [self._placed(problem) for problem in error.problems]
+            if self.kind == "retrained":
+                raise RunError(problems) from error
+            self.notes.append(f"the holdout could not be read: {problems[0]}")
+            return None
+        return checked
+
+    def _placed(self, problem: Problem) -> Problem:
+        """A problem that names the run's settings, and not a file that is about to vanish."""
+        where = problem.where.replace(str(self.place / folder.CONFIG), "the run's settings")
+        return replace(problem, where=where)
+
+    def _retrain(self, checked: Checked | None) -> Retrained:
+        assert checked is not None  # noqa: S101 - `_data` raises where it is needed
+        with self.console.status("retraining") as status:
+            return retrain(
+                self.run,
+                self.config,
+                checked,
+                lambda epoch, of: status.update(f"retraining: epoch {epoch} of {of}"),
+            )
+
+    def _model(self, fitted: Retrained | None) -> torch.nn.Module:
+        paths = [
+            directory(self.run.path, self.config.config_id, *slot) / BEST for slot in self.slots
+        ]
+        return members.from_checkpoints(
+            self.config.config["model"],
+            len(self.classes),
+            paths if fitted is None else [fitted.checkpoint],
+        )
+
+    def _judge(
+        self, model: torch.nn.Module, checked: Checked | None
+    ) -> tuple[dict[str, Any], Temperature]:
+        """Scores with intervals, and the temperature."""
+        metrics = scoring.of_config(self.run, self.config, self.classes)
+        found = temperature.of_run(self.run, self.config, self.kind)
+        held: dict[str, Any] | None = None
+        if self.kind == "fold":
+            held = scoring.holdout_of_fold(self.run, self.config, self.slots[0], self.classes)
+        elif checked is not None and checked.holdout is not None:
+            judged = scoring.judge(copy.deepcopy(model), checked.holdout, self.config.config)
+            scores = scoring.intervals(judged.matrix, self.classes)
+            held = {"images": len(judged.matrix), "scores": scores}
+            if not found.fitted:
+                held["note"] = "The temperature was fitted on them, which changes no mask."
+                source = "fitted on the holdout"
+                if not scoring.inside(judged.temperature):
+                    source += ", at the end of what was looked at: it says little"
+                found = Temperature(judged.temperature, True, source)
+        if held is not None:
+            metrics["holdout"] = held
+        else:
+            why = "no image was held out"
+            if self.split["holdout"]:
+                why = "the held-out images were not scored, or could not be read"
+            metrics["no_holdout"] = why
+        if not found.fitted:
+            self.notes.append(f"T = 1: {found.source}")
+        return metrics, found
+
+    def _graph(self, model: torch.nn.Module, opset: int | None) -> graph.Graph:
+        slot = directory(self.run.path, self.config.config_id, *self.slots[0])
+        kept = scoring.example_images(slot)
+        if kept is None:
+            images = torch.randint(0, 256, (2, 3, *self.size)).to(torch.uint8)
+        else:
+            images = torch.from_numpy(kept).permute(0, 3, 1, 2)
+        with self.console.status("writing the ONNX graph and comparing it with torch"):
+            written = graph.write(
+                model,
+                self.place / folder.GRAPH,
+                self.size,
+                prepare_images(images, torch.device("cpu")),
+                opset=opset,
+            )
+        if not written.any_size:
+            size = f"{self.size[0]}×{self.size[1]}"
+            self.notes.append(f"the graph takes {size} alone: {written.why_one_size}")
+        return written
+
+    def _facts(
+        self,
+        fitted: Retrained | None,
+        written: graph.Graph | None,
+        found: Temperature,
+        chosen: bool,
+    ) -> dict[str, Any]:
+        state = SearchState(self.run.metric, self.run.events)
+        source = {
+            "run": self.run.spec.name,
+            "config_id": self.config.config_id,
+            "cell": self.config.cell,
+            "kind": self.kind,
+            "folds": [] if fitted else [fold for fold, _ in self.slots],
+            "replicates": [] if fitted else [replicate for _, replicate in self.slots],
+            "epochs": fitted.epochs if fitted else None,
+            "images": fitted.images if fitted else None,
+            "cells": len({config.cell for config in state.configs.values()}),
+            "configs": len(state.configs),
+            "chosen": "the best of the best cell" if chosen else "asked for by its id",
+        }
+        data = {
+            "name": self.run.spec.dataset.name,
+            "images": self.split["images"],
+            "held_out": len(self.split["holdout"]),
+            "folds": self.run.spec.folds.count,
+            "fingerprint": self.split["fingerprint"],
+        }
+        onnx: dict[str, Any] = {"written": False, "reason": f"no ONNX graph: {NO_ONNX}"}
+        if written is not None:
+            onnx = {"written": True, **written.as_dict()}
+        return {
+            "source": source,
+            "data": data,
+            "model": models.bare(self.config.config["model"]),
+            "precision": self.config.config["train"]["precision"],
+            "onnx": onnx,
+            "temperature": found.as_dict(),
+        }
+
+    def _describe(self, facts: dict[str, Any], metrics: dict[str, Any], found: Temperature) -> None:
+        """Every file that is neither weights nor graph."""
+        painted = colours.palette(self.run, self.classes)
+        classes = [
+            {"class": place, "name": name, "colour": list(colour)}
+            for place, (name, colour) in enumerate(zip(self.classes, painted, strict=True))
+        ]
+        prepared = preprocessing.facts(self.size)
+        folder.write_json(
+            self.place / folder.CLASSES, {"classes": classes, "ignored_in_training": IGNORE}
+        )
+        folder.write_json(self.place / folder.PREPROCESSING, prepared)
+        folder.write_json(self.place / folder.CALIBRATION, found.as_dict())
+        folder.write_json(self.place / folder.METRICS, metrics)
+        told = {**facts, "classes": self.classes, "preprocessing": prepared}
+        text = card.text(told, metrics, self.config.params)
+        (self.place / folder.CARD).write_text(text, encoding="utf-8")

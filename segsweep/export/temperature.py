@@ -1,0 +1,93 @@
+"""The temperature that an exported model's logits are divided by, and where it comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from segsweep.export.folder import sha256
+from segsweep.progress import BEST
+from segsweep.rundir import Run
+from segsweep.state import ConfigState
+from segsweep.trial import directory
+
+FITTED = "calibration.json"  # in the run directory, where `calibrate` has written one
+Kind = Literal["fold", "ensemble", "retrained"]
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Probabilities are softmax(logits / value); for one channel z, the sigmoid of z / value.
+
+    Attributes:
+        value: 1 where none was fitted.
+        fitted: whether one was.
+        source: where it comes from, or why there is none.
+    """
+
+    value: float
+    fitted: bool
+    source: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``calibration.json``."""
+        return asdict(self)
+
+
+def of_run(run: Run, config: ConfigState, kind: Kind) -> Temperature:
+    """What the run's calibration has found for this config; T = 1 where it says nothing."""
+    path = run.path / FITTED
+    todo = f"`segsweep calibrate {run.spec.name}` fits one"
+    if not path.exists():
+        return none(f"not calibrated: the run has no {FITTED}; {todo}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        own = [one for one in content["models"] if one["config_id"] == config.config_id]
+        if not own:
+            return none(f"not calibrated: {FITTED} of the run leaves this config out; {todo}")
+        if stale := _stale(run, config, content, own[0]):
+            return none(f"not calibrated: {FITTED} of the run is of {stale}; {todo} again")
+        value = _number(own[0]["ensemble" if kind == "ensemble" else "temperature"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        return none(f"not calibrated: {FITTED} of the run cannot be used: {what}")
+    if value is None:
+        return none(f"not calibrated: {FITTED} of the run has no temperature of the ensemble")
+    words = {
+        "fold": "fitted on the out-of-fold logits of all folds of this config",
+        "ensemble": "fitted on the mean of the fold models' probabilities",
+        "retrained": "that of the fold models of this config, fitted out of fold: no validation "
+        "image is left for the retrained model itself",
+    }
+    return Temperature(value, True, f"{FITTED} of the run: {words[kind]}")
+
+
+def none(source: str) -> Temperature:
+    """No temperature: probabilities are as the model gives them."""
+    return Temperature(1.0, False, source)
+
+
+def _number(fit: Any) -> float | None:
+    value = fit.get("temperature") if isinstance(fit, Mapping) else fit
+    if value is None:
+        return None
+    if not 0 < float(value) < float("inf"):
+        raise ValueError(f"{value} is no temperature")
+    return float(value)
+
+
+def _stale(
+    run: Run, config: ConfigState, content: Mapping[str, Any], own: Mapping[str, Any]
+) -> str:
+    """What the file is of, where it is not of these images and checkpoints."""
+    split = next((event for event in run.events if event["event"] == "split"), {})
+    if content.get("data") not in (None, split.get("fingerprint")):
+        return "other images"
+    for fold in own.get("folds", ()):
+        slot = (fold["fold"] or 0, fold["replicate"] or 0)
+        path = directory(run.path, config.config_id, *slot) / BEST
+        if "checkpoint" in fold and (not path.exists() or sha256(path) != fold["checkpoint"]):
+            return "other checkpoints"
+    return ""

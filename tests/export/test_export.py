@@ -1,0 +1,256 @@
+"""``export``: what lies in the folder, and that there is none where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from segsweep import checkpoint, identity
+from segsweep.check import check
+from segsweep.errors import RunError
+from segsweep.export import folder, members, scoring, temperature
+from segsweep.export.choosing import choose
+from segsweep.export.exporting import export
+from segsweep.export.retraining import epochs_of
+from segsweep.metrics import scores
+from segsweep.progress import BEST
+from segsweep.rundir import Lock
+from tests.export.conftest import Launched
+
+
+def content(out: Path, name: str) -> Any:
+    return json.loads((out / name).read_text())
+
+
+def test_the_folder_holds_what_is_promised(exported: Path, launched: Launched) -> None:
+    assert {path.name for path in exported.iterdir()} == {
+        *folder.NEEDED, folder.GRAPH, folder.MANIFEST,
+    }  # fmt: skip
+    manifest = folder.verified(exported)
+    config = launched.champion
+    assert manifest["source"]["config_id"] == config.config_id
+    assert manifest["onnx"]["difference"] <= 1e-4 * max(1, manifest["onnx"]["largest"])
+    assert {"torch", "onnx", "segsweep"} <= set(manifest["versions"])
+    classes = content(exported, folder.CLASSES)["classes"]
+    assert [one["name"] for one in classes] == ["background", "lesion"]
+    assert content(exported, folder.PREPROCESSING)["resize"]["height"] == 32
+    card = (exported / folder.CARD).read_text()
+    assert config.config_id in card
+    assert "not calibrated" in card
+
+
+def test_weights_are_those_of_the_best_fold(exported: Path, launched: Launched) -> None:
+    tensors, _ = checkpoint.load(launched.trial / BEST)
+    expected = checkpoint.unprefixed("model", tensors)
+    found = members.load(exported / folder.WEIGHTS).state_dict()
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert torch.equal(value, expected[name])
+
+
+def test_its_sweep_file_is_this_config(exported: Path, launched: Launched) -> None:
+    checked = check(exported / folder.CONFIG)
+    (cell,) = checked.cells
+    found = identity.config_id(cell.config, checked.prepared.fingerprint, checked.folds.hash)
+    assert found == launched.champion.config_id
+    assert cell.budget == 1
+
+
+def test_metrics_are_of_the_pooled_pixels(exported: Path, launched: Launched) -> None:
+    metrics = content(exported, folder.METRICS)
+    run, config = launched.run, launched.champion
+    parts = [scoring.evidence(run, config, slot, "evidence.safetensors") for slot in config.trials]
+    pooled = scores(np.concatenate([p for p in parts if p is not None]), ("background", "lesion"))
+    found = metrics["out_of_fold"]["scores"]["iou"]
+    assert found["value"] == pytest.approx(pooled["iou"])
+    assert found["low"] <= found["value"] <= found["high"]
+    assert metrics["out_of_fold"]["images"] == 9
+    assert metrics["holdout"]["images"] == 3
+
+
+def test_intervals_are_wider_for_fewer_images_and_none_for_one() -> None:
+    rng = np.random.default_rng(0)
+    matrix = rng.integers(1, 50, size=(200, 2, 2)).astype(np.int64)
+
+    def width(count: int) -> float:
+        found = scoring.intervals(matrix[:count], ("a", "b"), resamples=200)["iou"]
+        assert found["low"] is not None
+        assert found["high"] is not None
+        return found["high"] - found["low"]
+
+    assert width(200) < width(10)
+    assert scoring.intervals(matrix[:1], ("a", "b"))["iou"]["low"] is None
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_the_fitted_temperature_is_the_true_one(channels: int) -> None:
+    torch.manual_seed(0)
+    calibrated = scoring.two_sided(2 * torch.randn(200_000, channels, 1, 1)).flatten(1)
+    truth = torch.multinomial(calibrated.softmax(1), 1).flatten()
+    found = scoring.fit_temperature(2.5 * calibrated, truth)
+    assert found == pytest.approx(2.5, rel=0.03)
+    before, after = (F.cross_entropy(2.5 * calibrated / t, truth) for t in (1.0, found))
+    assert after < before
+
+
+@pytest.mark.parametrize("name", [*folder.NEEDED, folder.GRAPH, folder.MANIFEST])
+def test_one_changed_byte_is_found(exported: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(exported, tmp_path / "copy")
+    path = tmp_path / "copy" / name
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"sha256") + 12 if name == folder.MANIFEST else len(raw) // 2
+    raw[place] ^= 1
+    path.write_bytes(bytes(raw))
+    with pytest.raises(RunError, match=name):
+        folder.verified(tmp_path / "copy")
+
+
+def test_missing_files_are_all_named(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "copy")
+    for name in (folder.CLASSES, folder.GRAPH):
+        (tmp_path / "copy" / name).unlink()
+    with pytest.raises(RunError) as caught:
+        folder.verified(tmp_path / "copy")
+    assert len(caught.value.problems) == 2
+    with pytest.raises(RunError, match="is no export folder"):
+        folder.verified(tmp_path)
+
+
+def test_nothing_is_written_over_or_left_behind(own: Launched, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "mine").write_text("kept")
+    with pytest.raises(RunError, match="is there already"):
+        export(own.path, taken, onnx=False)
+    assert (taken / "mine").read_text() == "kept"
+    path = own.trial / BEST
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1
+    path.write_bytes(bytes(raw))
+    with pytest.raises(RunError, match=r"best\.safetensors: cannot be used") as caught:
+        export(own.path, tmp_path / "out", onnx=False)
+    assert "--config ID" in str(caught.value)
+    assert {path.name for path in tmp_path.iterdir()} == {"own", "taken"}
+
+
+def test_an_opset_that_cannot_be_leaves_nothing(launched: Launched, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no opset 999"):
+        export(launched.path, tmp_path / "out", opset=999)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_still_going_is_refused_but_for_a_finished_config(
+    own: Launched, tmp_path: Path
+) -> None:
+    config = own.champion.config_id
+    lock = Lock(own.path)
+    try:
+        with pytest.raises(RunError, match="is still going on: pid") as caught:
+            export(own.path, tmp_path / "out", onnx=False)
+        assert "--config ID: finished: " in str(caught.value)
+        assert config in str(caught.value)
+        export(own.path, tmp_path / "one", config_id=config[:8], onnx=False)
+    finally:
+        lock.release()
+    assert folder.verified(tmp_path / "one")["source"]["config_id"] == config
+
+
+def test_an_interrupted_run_is_refused_with_what_to_do(own: Launched, tmp_path: Path) -> None:
+    ledger = own.path / "ledger/events.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    ledger.write_text("".join(line for line in lines if '"close"' not in line))
+    with pytest.raises(RunError, match=r"was interrupted.*\n.*launch its sweep file again"):
+        export(own.path, tmp_path / "out", onnx=False)
+
+
+def test_configs_that_cannot_be_exported(launched: Launched) -> None:
+    run = launched.run
+    with pytest.raises(RunError, match="no such config") as caught:
+        choose(run, "zzz")
+    assert launched.champion.config_id in str(caught.value)
+    half = [e for e in run.events if not (e["event"] == "end" and e["trial_id"].endswith("-f1"))]
+    unfinished = type(run)(run.path, run.spec, half)
+    with pytest.raises(RunError, match="has not finished all its folds"):
+        choose(unfinished, launched.champion.config_id)
+    with pytest.raises(RunError, match="no config has finished all its folds"):
+        choose(unfinished)
+
+
+def calibrate(launched: Launched, **changes: Any) -> None:
+    """The file that a calibration leaves in the run directory."""
+    split = next(event for event in launched.run.events if event["event"] == "split")
+    entry = {
+        "config_id": launched.champion.config_id,
+        "temperature": {"temperature": 1.7},
+        "ensemble": {"temperature": 0.6},
+        "folds": [],
+        **changes,
+    }
+    text = json.dumps({"version": 1, "data": split["fingerprint"], "models": [entry]})
+    (launched.path / temperature.FITTED).write_text(text)
+
+
+def test_the_temperature_is_the_calibrations(own: Launched, tmp_path: Path) -> None:
+    calibrate(own)
+    found = export(own.path, tmp_path / "out", onnx=False)
+    assert found.temperature.value == 1.7
+    assert content(tmp_path / "out", folder.CALIBRATION)["value"] == 1.7
+    both = export(own.path, tmp_path / "both", onnx=False, ensemble=True)
+    assert both.temperature.value == 0.6
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"config_id": "another"}, "leaves this config out"),
+        ({"folds": [{"fold": 0, "replicate": 0, "checkpoint": "0"}]}, "other checkpoints"),
+        ({"temperature": {"temperature": -1}}, "cannot be used"),
+        ({"temperature": "warm"}, "cannot be used"),
+    ],
+)
+def test_a_calibration_that_is_not_of_this_model_is_not_used(
+    own: Launched, changes: dict[str, Any], why: str
+) -> None:
+    calibrate(own, **changes)
+    found = temperature.of_run(own.run, own.champion, "fold")
+    assert (found.value, found.fitted) == (1.0, False)
+    assert why in found.source
+
+
+def test_an_ensemble_has_all_folds_and_a_temperature_of_its_own(
+    launched: Launched, tmp_path: Path
+) -> None:
+    found = export(launched.path, tmp_path / "out", ensemble=True)
+    assert found.temperature.fitted
+    assert found.temperature.source.startswith("fitted on the holdout")
+    manifest = folder.verified(tmp_path / "out")
+    assert manifest["source"]["folds"] == [0, 1]
+    model = members.load(tmp_path / "out" / folder.WEIGHTS)
+    assert isinstance(model, members.Ensemble)
+    metrics = content(tmp_path / "out", folder.METRICS)
+    assert metrics["holdout"]["images"] == 3
+    with pytest.raises(RunError, match="does not go with --retrain"):
+        export(launched.path, tmp_path / "no", ensemble=True, retrain_all=True)
+
+
+def test_retraining_uses_every_image_that_is_not_held_out(own: Launched, tmp_path: Path) -> None:
+    export(own.path, tmp_path / "out", retrain_all=True, onnx=False)
+    source = folder.verified(tmp_path / "out")["source"]
+    config = own.champion
+    assert source["images"] == 9
+    assert source["epochs"] == epochs_of(own.run, config)
+    _, facts = checkpoint.load(own.path / "retrained" / config.config_id / BEST)
+    assert facts["report"]["epoch"] == source["epochs"]
+    assert facts["report"]["images"] == 9  # seen in an epoch
+    assert not any(name.startswith("val_") for name in facts["report"])
+    first = members.load(tmp_path / "out" / folder.WEIGHTS).state_dict()
+    export(own.path, tmp_path / "again", retrain_all=True, onnx=False)  # from its checkpoint
+    again = members.load(tmp_path / "again" / folder.WEIGHTS).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
