@@ -18,6 +18,7 @@ from segsweep.data.folds import Folds, make_folds
 from segsweep.data.sources import Source
 from segsweep.data.sources.base import Palette
 from segsweep.errors import DataError, Problem, SpecError, UnknownName, UserError
+from segsweep.pairs import calibration_problems
 from segsweep.space import Cell
 from segsweep.spec import SweepSpec
 from segsweep.yamlfile import Document, KeyPath, dotted
@@ -58,6 +59,46 @@ class Checked:
         cells = cells_module.build(spec, self.source_options, found)
         found.stop()
         return replace(self, spec=spec, cells=cells)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The data of a sweep, decoded, without a look at its models.
+
+    Attributes:
+        data: the images that trials see, with the masks of what is left out.
+        holdout: the others, if any.
+    """
+
+    prepared: Prepared
+    data: ImageSet
+    holdout: ImageSet | None
+    folds: Folds
+
+
+def open_data(spec: SweepSpec, storage_path: Path | None = None) -> Opened:
+    """Decode a sweep's data where it is not in the cache, and fold it.
+
+    Args:
+        spec: a sweep that was launched before.
+        storage_path: where its cache lies, should the run have been moved.
+
+    Raises:
+        UserError: the data is not there any more, or has mistakes.
+    """
+    if storage_path is not None:
+        spec = spec.model_copy(update={"storage_path": str(storage_path)})
+    found = Found(None)
+    source, options = _source(spec, found)
+    found.stop()
+    assert source is not None  # noqa: S101 - a missing source is a problem
+    prepared = _prepare(source, spec, options, None)
+    data = cache.load(prepared.train)
+    folds = _folds(spec, data, found)
+    found.stop()
+    assert folds is not None  # noqa: S101 - missing folds are a problem
+    holdout = cache.load(prepared.holdout) if prepared.holdout else None
+    return Opened(prepared, data, holdout, folds)
 
 
 class Found:
@@ -121,6 +162,8 @@ def check(
     if source is not None:
         cells_module.meaning_problems(spec, cells, _classes(source, spec, found), found)
         _list(source, spec, found)
+    for key, problem in calibration_problems(spec.calibration):
+        found(f"calibration.{key}", problem)
     found.stop()
     assert source is not None  # noqa: S101 - a missing source is a problem
     prepared = _prepare(source, spec, options, on_progress)

@@ -52,7 +52,7 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
     config, data = facts["config"], shared.holdout
     prepare_process(0, shared.cpus)
     device = torch.device("cuda" if shared.gpu else "cpu")
-    model = _model(tensors, facts, len(data.classes), device)
+    model = model_of(tensors, facts, len(data.classes), device)
     try:
         result = _evaluate(model, data, config, device)
     except torch.OutOfMemoryError as error:
@@ -122,7 +122,7 @@ def time_champion(shared: Timing, item: tuple[str, int, int]) -> dict[str, Any]:
     device = torch.device("cuda" if shared.gpu else "cpu")
     height, width = facts["config"]["dataset"]["image_size"]
     found = runtime.measure(
-        _model(tensors, facts, shared.classes, device),
+        model_of(tensors, facts, shared.classes, device),
         (height, width),
         device=device,
         precision=facts["config"]["train"]["precision"],
@@ -139,7 +139,7 @@ def time_champion(shared: Timing, item: tuple[str, int, int]) -> dict[str, Any]:
     }
 
 
-def _model(
+def model_of(
     tensors: dict[str, torch.Tensor], facts: dict[str, Any], classes: int, device: torch.device
 ) -> torch.nn.Module:
     """The model of a checkpoint, which holds every weight, so that nothing is to be fetched."""

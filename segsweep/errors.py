@@ -7,6 +7,7 @@
     │   ├── SpecError             the sweep file says something that cannot be
     │   ├── UnknownName           a name that no table has
     │   ├── DataError             images, masks or folders that cannot be used
+    │   ├── CalibrationError      logits or labels that nothing can be fitted to or measured on
     │   ├── WeightsError          pretrained weights that cannot be had or do not fit
     │   └── RunError              a run directory that is missing, locked, or of another sweep
     ├── TrialError           3    one trial went wrong; the sweep goes on
@@ -87,6 +88,10 @@ class UnknownName(UserError):
 
 class DataError(UserError):
     """Images, masks or folders that cannot be used."""
+
+
+class CalibrationError(UserError):
+    """Logits or labels that nothing can be fitted to or measured on."""
 
 
 class WeightsError(UserError):

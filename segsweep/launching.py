@@ -14,6 +14,7 @@ from rich.console import Console
 
 from segsweep import __version__, closing, fulldisk, identity, models, results, rundir, tracking
 from segsweep import spec as spec_module
+from segsweep.calibrate.keep import keep
 from segsweep.check import Checked, check
 from segsweep.closing import score_holdout, time_champion
 from segsweep.compare import Ranked, rank
@@ -39,7 +40,7 @@ from segsweep.interrupt import Interrupt
 from segsweep.ledger import LEDGER, Event, Ledger
 from segsweep.progress import LAST, PREVIOUS
 from segsweep.runners import Runner
-from segsweep.runners.inline import InlineRunner
+from segsweep.runners.start import start
 from segsweep.search import Search
 from segsweep.spec import SweepSpec
 from segsweep.state import SearchState
@@ -114,7 +115,7 @@ def launch(
     lock = rundir.Lock(place)
     try:
         with Interrupt() as interrupt:
-            workers = _start(runner, address, console)
+            workers = start(runner, address, console)
             interrupt.again()  # Ray has put a handler of its own on SIGTERM
             try:
                 launched = _Launch(place, checked, workers, encoders, console, lock.stale)
@@ -174,6 +175,8 @@ class _Launch:
                 search.conclude()
                 self._close(ledger, search.state, interrupt)
                 self._time(ledger, search.state, interrupt)
+                gpu = self.facts["gpu"]
+                notes += keep(self.checked, search.state, self.place, self.runner, gpu, interrupt)
             except KeyboardInterrupt:
                 interrupted = True
             finally:
@@ -296,17 +299,6 @@ def _groups(group_by: str, parts: Sequence[ImageSet | None]) -> dict[str, str]:
         if part is not None
         for image_id, group in zip(part.image_ids, part.attributes[group_by], strict=True)
     }
-
-
-def _start(runner: str | Runner, address: str | None, console: Console) -> Runner:
-    if not isinstance(runner, str):
-        return runner
-    if runner == "inline":
-        return InlineRunner()
-    with console.status("starting Ray"):
-        from segsweep.runners.ray import RayRunner
-
-        return RayRunner(address)
 
 
 def _fetch_encoders(checked: Checked) -> dict[str, dict[str, Any]]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from segsweep import models
-from segsweep.errors import Problem
+from segsweep.calibration.anomaly import MASK_SCORES, PIXEL_SCORES
+from segsweep.data import sources
+from segsweep.errors import Problem, UserError
 from segsweep.losses import NATIVE
 from segsweep.metrics import extra_names, score_names
 from segsweep.registry import suggest
 from segsweep.space import Cell
-from segsweep.spec.shape import Metric
+from segsweep.spec.shape import Calibration, Metric
 
 
 def metric_problems(metric: Metric, classes: Sequence[str]) -> list[tuple[str, Problem]]:
@@ -29,6 +32,24 @@ def metric_problems(metric: Metric, classes: Sequence[str]) -> list[tuple[str, P
         for where, name in given.items()
         if name not in valid
     ]
+
+
+def calibration_problems(calibration: Calibration) -> Iterator[tuple[str, Problem]]:
+    """Names of scores and datasets that do not exist, each with the end of its key path."""
+    scores = [*PIXEL_SCORES, *MASK_SCORES]
+    for place, name in enumerate(calibration.scores):
+        if name not in scores:
+            problem = Problem(f"unknown score {name!r}", hint=suggest(name, scores))
+            yield f"scores[{place}]", problem
+    for key, wanted in calibration.datasets.items():
+        root = Path(wanted.root) if wanted.root is not None else None
+        try:
+            source = sources.build(wanted.name, root=root, options=wanted.options)
+            problems = source.scan()[1]
+        except UserError as error:
+            problems = list(error.problems)
+        for problem in problems:
+            yield f"datasets.{key}", problem
 
 
 def native_problems(cells: Sequence[Cell]) -> list[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,9 +17,12 @@ from segsweep.check import Checked
 from segsweep.engine import prepare_images, prepare_model
 from segsweep.losses import weighting
 from segsweep.space import Cell
+from segsweep.spec import SweepSpec
 
 TIMED_IMAGES = 4  # a timed step has at most so many images; the cost is scaled to the batch
 LONG_S = 1.0  # a step on the CPU that takes longer is not repeated
+LABEL_BYTES = 7  # of a kept pixel: label, anomaly, boundary, position
+HISTOGRAM_BYTES = 12000  # of an image: the exact histogram of confidence
 STARTUP_S = 15.0  # Ray, workers and imports, once a launch
 
 
@@ -34,6 +37,7 @@ class CellCost:
         evaluate_ms: of one validation pass, a image.
         seconds: of all its trials one after the other, none stopped early.
         bytes: of all its checkpoints.
+        logits_bytes: of the validation logits of its configs, should all of them finish.
     """
 
     cell: str
@@ -44,6 +48,7 @@ class CellCost:
     evaluate_ms: float
     seconds: float
     bytes: int
+    logits_bytes: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Plan:
     device: str
     seconds: float
     bytes: int
+    logits_bytes: int
     notices: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -108,6 +114,9 @@ def plan(checked: Checked, on_cell: Callable[[str], None] = lambda _: None) -> P
         device=torch.cuda.get_device_name() if gpu else "cpu",
         seconds=STARTUP_S + sum(cost.seconds for cost in costs) / concurrent,
         bytes=sum(cost.bytes for cost in costs),
+        logits_bytes=round(
+            min(1e9 * spec.calibration.disk_gb, sum(cost.logits_bytes for cost in costs))
+        ),
         notices=checked.notices,
     )
 
@@ -136,7 +145,35 @@ def _cost(checked: Checked, cell: Cell, device: torch.device) -> CellCost:
         seconds=round(trials * epochs * per_epoch, 1),
         # best of every trial, and the last of those that are stopped: thrice the weights more
         bytes=trials * bytes_best + (cell.budget if cell.budget > 1 else 0) * 3 * bytes_best,
+        logits_bytes=_kept(checked.spec, cell)
+        * logits_bytes(
+            checked.spec, cell.config["model"], len(checked.data.classes), round(runs * validation)
+        ),
     )
+
+
+def _kept(spec: SweepSpec, cell: Cell) -> int:
+    """Configs of a cell whose validation logits are kept, if all of them finish."""
+    return {"none": 0, "champions": 1, "finished": cell.budget}[spec.calibration.keep]
+
+
+def logits_bytes(spec: SweepSpec, model: Mapping[str, Any], classes: int, images: int) -> int:
+    """Bytes of a model's logits on some images: float32, and what stands beside each pixel.
+
+    Args:
+        spec: says how many pixels of an image are kept.
+        model: resolved; a mask model's queries are kept besides.
+        classes: of the data set.
+        images: how many.
+    """
+    height, width = spec.dataset.image_size
+    pixel = 4 * models.out_channels(classes) + LABEL_BYTES
+    total = min(spec.calibration.pixels, height * width) * pixel + HISTOGRAM_BYTES
+    if "queries" in model:
+        side = int(model["patch_size"])
+        cells = 16 * -(-height // side) * -(-width // side)
+        total += 4 * int(model["queries"]) * (cells + classes + 1)
+    return images * total
 
 
 def _timed(checked: Checked, cell: Cell, device: torch.device) -> tuple[int, int, float, float]:

@@ -99,7 +99,7 @@ def test_the_holdout_is_scored_once_for_champions_alone(tmp_path: Path) -> None:
 def test_launching_again_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(tmp_path)
     before = table(first, "trials")
-    monkeypatch.setattr(launch_module, "_start", lambda *_: pytest.fail("a runner was started"))
+    monkeypatch.setattr(launch_module, "start", lambda *_: pytest.fail("a runner was started"))
     second = run(tmp_path)
     assert second.started == 0
     assert second.exit_code == 0
@@ -362,7 +362,7 @@ def test_encoder_weights_that_cannot_be_had_are_an_error_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
-    monkeypatch.setattr(launch_module, "_start", lambda *_: pytest.fail("a runner was started"))
+    monkeypatch.setattr(launch_module, "start", lambda *_: pytest.fail("a runner was started"))
     with pytest.raises(WeightsError, match="encoder_weights"):
         run(tmp_path, factors__model=["unet/resnet18"])
     assert not (tmp_path / "runs/tiny").exists()

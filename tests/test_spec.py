@@ -35,7 +35,7 @@ parameters:
   train.lr: {distribution: log_uniform_values, min: 0, max: 1e-2}
   train.weight_decay: {min: 3, max: 1}
 method: bays
-calibration: {}
+tracking: {}
 resources: {gpu: auto}
 method: grid
 """
@@ -49,14 +49,14 @@ method: grid
         ("f.yaml:6", "parameters.train.lr.min"),
         ("f.yaml:7", "parameters.train.weight_decay.min"),
         ("f.yaml:8", "method"),
-        ("f.yaml:9", "calibration"),
+        ("f.yaml:9", "tracking"),
         ("f.yaml:10", "resources.gpu"),
         ("f.yaml:11", "method"),
     }
     assert "did you mean 'dataset'" in found["f.yaml:2", "datset"].hint
     assert "did you mean 'run'" in found["f.yaml:4", "folds.runn"].hint
     assert "did you mean 'bayes'" in found["f.yaml:8", "method"].hint
-    assert "not available yet" in found["f.yaml:9", "calibration"].what
+    assert "not available yet" in found["f.yaml:9", "tracking"].what
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,14 @@ method: grid
         ("metric: {name: val/loss}", "metric.goal", "minimized"),
         ("storage_path: s3://bucket/x", "storage_path", "not available yet"),
         ("configs_per_cell: 4", "configs_per_cell", "needs parameters"),
-        ("calibration: {}", "calibration", "not available yet"),
+        ("calibration: {temperatures: {min: 2, max: 1}}", "calibration.temperatures.max", "above"),
+        ("calibration: {temperatures: {steps: 1}}", "calibration.temperatures.steps", "2"),
+        ("calibration: {keep: all}", "calibration.keep", "not valid"),
+        (
+            "calibration: {datasets: {holdout: {name: smiyc}}}",
+            "calibration.datasets.holdout",
+            "own",
+        ),
         ("train: {weight_decay: .inf}", "train.weight_decay", "finite"),
         ("seed: !!int abc", "seed", "cannot be read"),
         ("race: {rule: predictive, p: 1.5}", "race.p", "less than 1"),

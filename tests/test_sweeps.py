@@ -25,7 +25,8 @@ from tests.helpers import events
 
 SWEEPS = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
 EXPECTED = (
-    "camvid_small", "carparts", "carparts_small", "cityscapes_8cat", "defects_cv", "ph2_losses",
+    "camvid_small", "camvid_unknown", "carparts", "carparts_small", "cityscapes_8cat", "defects_cv",
+    "ph2_losses",
     "ph2_small", "quickstart", "road_anomaly",
 )  # fmt: skip
 SMALL = [

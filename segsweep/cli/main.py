@@ -52,6 +52,16 @@ Set = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
+Datasets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dataset",
+        metavar="name=smiyc,root=DIR,…",
+        help="Score on this, too: a dataset's name, root and options; image_size=192x256, "
+        "anomaly=CLASS+CLASS, called=NAME for results.",
+    ),
+]
+
 
 def guarded(command: Callable[P, R]) -> Callable[P, R]:
     """Errors on purpose become a message and their exit code."""
@@ -319,6 +329,41 @@ def export(
 
 @app.command()
 @guarded
+def calibrate(
+    run: Run,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every config that finished, not champions alone.")
+    ] = False,
+    datasets: Datasets = None,
+    overrides: Set = None,
+    address: Annotated[
+        str | None, typer.Option(help="Of a running Ray cluster; without it, one starts here.")
+    ] = None,
+    runner: Annotated[
+        Literal["ray", "inline"], typer.Option(help="Where missing logits are computed.")
+    ] = "ray",
+    as_json: Json = False,
+) -> None:
+    """Sweep temperatures and anomaly scores over a finished run's models; trains nothing."""
+    from segsweep.calibrate.options import parse_datasets
+    from segsweep.calibrate.run import calibrate as sweep
+    from segsweep.cli import show_calibration
+
+    console = Console(stderr=as_json)
+    outcome = sweep(
+        run,
+        every=every,
+        datasets=parse_datasets(datasets or []),
+        overrides=overrides or [],
+        runner=runner,
+        address=address,
+        console=console,
+    )
+    show_calibration.outcome(console, outcome, as_json)
+
+
+@app.command()
+@guarded
 def status(
     run: Run,
     watch: Annotated[bool, typer.Option("--watch", help="Until the launch ends.")] = False,
@@ -374,3 +419,33 @@ def predict(
         done = run_predict(folder, images, out, options, runtime=runtime, told=told)
     show.predicted(console, done, out)
     raise typer.Exit(EXIT_UNDECIDED if done.failed else 0)
+
+
+@app.command()
+@guarded
+def evaluate(
+    model: Annotated[str, typer.Option(help="A model's name, or 'erfnet,width=16'.")],
+    weights: Annotated[Path, typer.Option(help="A file of all its weights.")],
+    datasets: Datasets = None,
+    out: Annotated[Path, typer.Option(help="Where logits and results go.")] = Path("evaluated"),
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Calibrate and judge a model that was trained elsewhere, from a file of weights.
+
+    T is fitted on the first dataset: it has the model's classes in its order, and an image_size.
+    """
+    from segsweep.calibrate.evaluate import evaluate as sweep
+    from segsweep.calibrate.options import parse_datasets, parse_model
+    from segsweep.cli import show_calibration
+
+    console = Console(stderr=as_json)
+    outcome = sweep(
+        parse_model(model),
+        weights,
+        parse_datasets(datasets or [], at_least=1),
+        out,
+        overrides=overrides or [],
+        console=console,
+    )
+    show_calibration.outcome(console, outcome, as_json)

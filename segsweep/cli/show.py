@@ -92,7 +92,8 @@ def plan(console: Console, made: Plan) -> None:
     )
     console.print(
         f"at most {duration(made.seconds)} with {made.concurrent} at a time on {made.device}, "
-        f"{human(made.bytes)} on disk; early stopping makes both less",
+        f"{human(made.bytes)} of checkpoints and {human(made.logits_bytes)} of validation logits "
+        "on disk; early stopping makes all three less",
         highlight=False,
     )
 

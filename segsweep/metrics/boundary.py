@@ -46,6 +46,29 @@ def boundary_counts(
     return torch.stack(found, dim=1)
 
 
+def near_contours(target: Tensor, *, ignore: int = 255, width: int | None = None) -> Tensor:
+    """Labelled pixels with a labelled pixel of another class within d rows and columns.
+
+    Args:
+        target: (N, H, W) classes, or ``ignore``; where something is not labelled, or the image
+            ends, there is no contour.
+        ignore: the label of pixels that do not count.
+        width: d in pixels; left out, 2 % of the diagonal, as for Boundary IoU.
+
+    Returns:
+        (N, H, W) bool.
+    """
+    reach = band_width(*target.shape[-2:]) if width is None else width
+    unknown = target == ignore
+    labels = target.float()
+    size = 2 * reach + 1
+    pool = torch.nn.functional.max_pool2d
+    high = pool(labels.masked_fill(unknown, -math.inf)[:, None], size, 1, reach)[:, 0]
+    low = -pool((-labels).masked_fill(unknown, -math.inf)[:, None], size, 1, reach)[:, 0]
+    differs: Tensor = high != low
+    return differs & ~unknown
+
+
 def _band(mask: Tensor, reach: int) -> Tensor:
     """What erosion takes away from (N, H, W) bool masks."""
     inner = _shrink(_shrink(mask, reach).transpose(1, 2), reach).transpose(1, 2)

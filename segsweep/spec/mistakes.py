@@ -18,19 +18,12 @@ from segsweep.yamlfile import KeyPath
 
 Mistake = tuple[KeyPath, str, str]  # where, what, hint
 
+OWN_DATASETS = ("validation", "holdout")
 LOWER_IS_BETTER = frozenset({"val/loss"})
-
-# keys of the sweep file that are planned: refused, never ignored
-NOT_YET: dict[KeyPath, str] = {
-    ("calibration",): "",
-}
 
 
 def refused(data: Mapping[str, Any]) -> Iterator[Mistake]:
     """Keys and values that are not available yet."""
-    for path, hint in NOT_YET.items():
-        if has(data, path):
-            yield path, "is not available yet", f"remove it; {hint}" if hint else "remove it"
     if has(data, ("resources", "gpu")) and data["resources"]["gpu"] == "auto":
         hint = "write a number such as 1 or 0.5, or leave it out for one GPU where there is any"
         yield ("resources", "gpu"), "auto is not available yet", hint
@@ -87,6 +80,7 @@ def together(spec: SweepSpec) -> Iterator[Mistake]:
     if spec.metric.goal != wanted:
         what = f"{spec.metric.name} is to be {wanted}d"
         yield ("metric", "goal"), what, f"write goal: {wanted}"
+    yield from _calibration_checks(spec)
     if spec.method != "bayes" and spec.sampler != "tpe":
         what = f"goes with method: bayes, not with method: {spec.method}"
         yield ("sampler",), what, "remove it"
@@ -95,6 +89,17 @@ def together(spec: SweepSpec) -> Iterator[Mistake]:
     elif not spec.parameters and (spec.configs_per_cell or 1) > 1:
         what = "configs_per_cell needs parameters to search; without any, a cell is one config"
         yield ("configs_per_cell",), what, "add parameters: or remove it"
+
+
+def _calibration_checks(spec: SweepSpec) -> Iterator[Mistake]:
+    span = spec.calibration.temperatures
+    if span.max <= span.min:
+        what = f"max {span.max:g} is not above min {span.min:g}"
+        yield ("calibration", "temperatures", "max"), what, "use a range with 1 in it: 0.25 to 4"
+    for name in spec.calibration.datasets:
+        if name in OWN_DATASETS:
+            what = f"{name!r} is the name of the sweep's own images"
+            yield ("calibration", "datasets", name), what, "give it another name"
 
 
 def _grid_checks(spec: SweepSpec) -> Iterator[Mistake]:

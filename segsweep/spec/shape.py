@@ -106,6 +106,48 @@ class Wandb(_Section):
     mode: Literal["offline", "online", "disabled"] | None = None
 
 
+class Temperatures(_Section):
+    """The temperatures of the sweep over probabilities, evenly spaced in their logarithm."""
+
+    min: Annotated[float, Field(gt=0, le=1000)] = 0.25
+    max: Annotated[float, Field(gt=0, le=1000)] = 4.0
+    steps: Annotated[int, Field(ge=2, le=1000)] = 64
+
+
+class Scored(_Section):
+    """A dataset that models are scored on after training; further keys are the source's own.
+
+    ``anomaly`` names the classes that no model was trained on, ``image_size`` is the sweep's where
+    it is left out.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
+
+    name: str
+    root: str | None = None
+    image_size: Annotated[tuple[Positive, Positive], Strict(False)] | None = None
+    anomaly: list[str] = []
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that are the source's own."""
+        return dict(self.model_extra or {})
+
+
+class Calibration(_Section):
+    """What ``calibrate`` sweeps, and whose validation logits ``launch`` keeps for it.
+
+    ``pixels`` of an image are kept at most; ``disk_gb`` caps all that ``launch`` keeps.
+    """
+
+    temperatures: Temperatures = Temperatures()
+    scores: Annotated[list[str], Field(min_length=1)] = ["msp", "max_logit", "max_entropy"]
+    keep: Literal["finished", "champions", "none"] = "finished"
+    pixels: Annotated[int, Field(ge=100)] = 20_000
+    disk_gb: Annotated[float, Field(ge=0)] = 10.0
+    datasets: dict[Annotated[str, Field(pattern=NAME)], Scored] = {}
+
+
 class SweepSpec(_Section):
     """A whole sweep file with its defaults."""
 
@@ -133,6 +175,7 @@ class SweepSpec(_Section):
     storage_path: str = "runs"
     tracking: list[Literal["wandb", "mlflow"]] = ["wandb"]
     wandb: Wandb = Wandb()
+    calibration: Calibration = Calibration()
 
     @property
     def run_directory(self) -> Path:

@@ -5,16 +5,17 @@ A tracker listens to the ledger. It can be slow, offline or broken: it never cos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from segsweep.errors import Problem
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
 
-__all__ = ["NullTracker", "Tracker", "make"]
+__all__ = ["CalibratedModel", "NullTracker", "Tracker", "make"]
 
 
 class Tracker(Protocol):
@@ -42,6 +43,24 @@ class NullTracker:
     def close(self) -> list[str]:
         """See ``Tracker``."""
         return []
+
+
+@dataclass(frozen=True)
+class CalibratedModel:
+    """What a calibration found about one config, for a tracker.
+
+    Attributes:
+        calibration: rows of ``calibration.parquet``.
+        anomaly: rows of ``anomaly.parquet``.
+        diagrams: reliability diagrams, ``scaling`` with lists of 15 numbers.
+    """
+
+    config_id: str
+    name: str
+    temperature: float
+    calibration: Sequence[Mapping[str, Any]]
+    anomaly: Sequence[Mapping[str, Any]]
+    diagrams: Sequence[Mapping[str, Any]]
 
 
 class Several:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from segsweep import checkpoint
 from segsweep.launching import launch
 from tests.data.builders import make_folder
 from tests.helpers import events, tiny, write_sweep
@@ -80,6 +82,16 @@ def test_the_holdout_scores_are_the_same(both: tuple[Path, Path]) -> None:
 
     inline, ray = both
     assert scores(ray) == scores(inline)
+
+
+def test_the_logits_that_are_kept_are_the_same(both: tuple[Path, Path]) -> None:
+    inline, ray = both
+    kept = sorted(path.relative_to(inline) for path in inline.glob("trials/*/*/logits.*"))
+    assert kept
+    assert kept == sorted(path.relative_to(ray) for path in ray.glob("trials/*/*/logits.*"))
+    for name in kept:  # headers differ: they name checkpoints, which hold times
+        one, other = (checkpoint.load(run / name)[0] for run in both)
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_one_worker_process_serves_many_trials(both: tuple[Path, Path]) -> None:

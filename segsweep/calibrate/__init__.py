@@ -1,0 +1,1 @@
+"""Temperatures, calibration and anomaly scores of trained models; nothing is trained."""

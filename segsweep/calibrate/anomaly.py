@@ -1,0 +1,243 @@
+"""The anomaly sweep: can a model tell what it was not trained on? Scores × temperatures × metrics.
+
+A config's numbers are means over its fold models. The best T is chosen where its worth is
+measured, so its gain flatters a little; intervals draw images anew and choose nothing anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segsweep.calibrate.logits_file import Logits
+from segsweep.calibrate.masks import masks_of
+from segsweep.calibration.anomaly import (
+    MASK_SCORES,
+    PIXEL_SCORES,
+    mask_scores,
+    pixel_scores,
+    ranking_depends_on_temperature,
+)
+from segsweep.calibration.detection import METRICS, DetectionSweep, ScoreSweep
+from segsweep.calibration.pooled import Detection
+from segsweep.errors import CalibrationError, Problem
+from segsweep.metrics.ranking import rank_bins
+
+LOWER: Final = ("fpr95_interpolated", "fpr95_first")  # is better
+DRAWS = 200  # of images, behind an interval
+BINS: Final = 1024  # of a score, equally full, for the draws alone
+
+Row = dict[str, Any]
+Key = tuple[str, float | None]  # score and T, None where no T changes the ranking
+Draws = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What scores of one fold model are worth on one dataset.
+
+    Attributes:
+        by_key: by score and T.
+        fixed: scores whose ranking no T changes; they have one entry.
+    """
+
+    logits: Logits
+    by_key: Mapping[Key, Detection]
+    fixed: frozenset[str]
+    _drawn: dict[Key, dict[str, Draws]] = field(default_factory=dict)
+
+    def at(self, score: str, temperature: float) -> Detection:
+        """Of a fixed score the one that there is."""
+        return self.by_key[score, None if score in self.fixed else temperature]
+
+    def drawn(self, score: str, temperature: float) -> dict[str, Draws]:
+        """Every metric on images drawn with replacement, the same draws for all models."""
+        at = 1.0 if score in self.fixed else temperature
+        key: Key = (score, at)
+        if key not in self._drawn:
+            values = scores_at(self.logits, at, [score])[score]
+            self._drawn[key] = resampled(values, self.logits)
+        return self._drawn[key]
+
+
+def detect(
+    logits: Logits, temperatures: Sequence[float], scores: Sequence[str], where: str
+) -> Found:
+    """All scores at all temperatures; those that the head does not have are passed over.
+
+    Raises:
+        CalibrationError: too few anomalous or normal pixels, or no score fits the head.
+    """
+    valid = scores_of(logits, scores)
+    if not valid:
+        what = f"none of the scores {', '.join(scores)} is one of a per-pixel head"
+        hint = f"it has {', '.join(PIXEL_SCORES)}"
+        raise CalibrationError(Problem(what, where, "calibration.scores", hint))
+    fixed = frozenset(name for name in valid if not _moves(logits, name))
+    of_pixels = [name for name in valid if name in PIXEL_SCORES]
+    of_masks = [name for name in valid if name in MASK_SCORES]
+    found: dict[Key, Detection] = {}
+    if of_pixels:
+        counter = DetectionSweep(temperatures, of_pixels, where=where)
+        counter.update(logits.values, logits.anomaly)
+        found |= counter.result()
+    if of_masks:
+        ready = ScoreSweep(where=where)
+        for value in temperatures:
+            names = [name for name in of_masks if name not in fixed or value == 1.0]
+            for name, values in scores_at(logits, value, names).items():
+                ready.update((name, None if name in fixed else value), values, logits.anomaly)
+        found |= ready.result()
+    return Found(logits, found, fixed)
+
+
+def _moves(logits: Logits, score: str) -> bool:
+    """Can T change the ranking of a score? Per-pixel scores see the logits of any head alike."""
+    classes = logits.values.shape[1]
+    head = "mask" if score in MASK_SCORES else "binary" if classes == 1 else "pixel"
+    return ranking_depends_on_temperature(score, head, max(2, classes))
+
+
+def scores_of(logits: Logits, scores: Sequence[str]) -> list[str]:
+    """Those that the model's head has."""
+    return [name for name in scores if name in PIXEL_SCORES or logits.queries is not None]
+
+
+def scores_at(
+    logits: Logits, temperature: float, names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """(P,) scores by name; those of mask models image by image."""
+    plain = [name for name in names if name in PIXEL_SCORES]
+    queried = [name for name in names if name in MASK_SCORES]
+    found = pixel_scores(logits.values, temperature, plain) if plain else {}
+    if queried and logits.queries is not None:
+        parts: list[dict[str, NDArray[np.float32]]] = []
+        for image, classes in enumerate(logits.queries.classes):
+            masks = masks_of(logits, image)[:, None]
+            parts.append(mask_scores(masks, classes, temperature, queried))
+        found |= {name: np.concatenate([one[name][0] for one in parts]) for name in queried}
+    return found
+
+
+def rows(
+    folds: Sequence[tuple[Row, Found]],
+    temperatures: Sequence[float],
+    fitted: float | None,
+    seldom: Mapping[str, Any],
+) -> Iterator[Row]:
+    """Rows of each fold model and of their mean.
+
+    Args:
+        folds: what says whose a fold model is, and what it found.
+        temperatures: of the grid, with 1 among them, and the fitted one.
+        fitted: the model's fitted temperature.
+        seldom: what says whose the mean is.
+    """
+    first = folds[0][1]
+    for score in dict.fromkeys(name for name, _ in first.by_key):
+        values = [None] if score in first.fixed else list(temperatures)
+        for metric in METRICS:
+            each = [
+                (facts, [found], _best(score, metric, temperatures, [found]))
+                for facts, found in folds
+            ]
+            together = [found for _, found in folds]
+            mean = (seldom, together, _best(score, metric, temperatures, together))
+            for facts, several, best in [*each, mean]:
+                for value in values:
+                    yield {
+                        **facts,
+                        **_row(score, metric, value, several, value in (None, 1.0, best, fitted)),
+                        "fitted": value is not None and value == fitted,
+                        "best": value is None or value == best,
+                    }
+
+
+def _best(score: str, metric: str, temperatures: Sequence[float], several: list[Found]) -> float:
+    sign = -1 if metric in LOWER else 1
+    return max(
+        temperatures, key=lambda value: (sign * _value(score, metric, value, several), value == 1.0)
+    )
+
+
+def _value(score: str, metric: str, temperature: float, several: Sequence[Found]) -> float:
+    known = [getattr(found.at(score, temperature), metric).value for found in several]
+    return float(np.mean([value for value in known if value is not None]))
+
+
+def _row(
+    score: str, metric: str, temperature: float | None, several: list[Found], interval: bool
+) -> Row:
+    at, sign = temperature or 1.0, -1 if metric in LOWER else 1
+    detections = [found.at(score, at) for found in several]
+    value = _value(score, metric, at, several)
+    row: Row = {
+        "score": score,
+        "temperature": temperature,
+        "metric": metric,
+        "value": value,
+        "error": float(np.mean([getattr(one, metric).error for one in detections])),
+        "gain": sign * (value - _value(score, metric, 1.0, several)),
+        "anomalous": sum(one.anomalous for one in detections),
+        "normal": sum(one.normal for one in detections),
+        "images": sum(len(found.logits.image_ids) for found in several),
+        "threshold": detections[0].threshold if len(detections) == 1 else None,
+    }
+    if interval:
+        here = np.mean([found.drawn(score, at)[metric] for found in several], axis=0)
+        base = np.mean([found.drawn(score, 1.0)[metric] for found in several], axis=0)
+        row["low"], row["high"] = np.nanquantile(here, [0.025, 0.975])
+        row["gain_low"], row["gain_high"] = np.nanquantile(sign * (here - base), [0.025, 0.975])
+    return row
+
+
+def resampled(scores: NDArray[np.float32], logits: Logits) -> dict[str, Draws]:
+    """Every metric, (DRAWS,), of images drawn with replacement, from scores in ``BINS`` bins.
+
+    A draw without an anomaly is NaN.
+    """
+    counts = _image_counts(scores, logits)
+    images = len(counts)
+    generator = np.random.default_rng(0)
+    found: dict[str, list[float]] = {metric: [] for metric in METRICS}
+    for _ in range(DRAWS):
+        times = np.bincount(generator.integers(0, images, images), minlength=images)
+        negatives, positives = np.einsum("i,icb->cb", times, counts)[:, ::-1]
+        used = positives + negatives > 0
+        for metric, value in _metrics(positives[used], negatives[used]).items():
+            found[metric].append(value)
+    return {metric: np.asarray(values) for metric, values in found.items()}
+
+
+def _image_counts(scores: NDArray[np.float32], logits: Logits) -> NDArray[np.int64]:
+    """(I, 2, BINS) normal and anomalous pixels by bin, upwards."""
+    valid = logits.anomaly <= 1
+    kept, labels, image = scores[valid], logits.anomaly[valid], logits.image_of[valid]
+    edges = np.unique(np.quantile(kept, np.linspace(0, 1, BINS + 1)[1:-1]))
+    bins = np.searchsorted(edges, kept, side="right")
+    flat = (image * 2 + labels) * BINS + bins
+    size = len(logits.image_ids)
+    return np.bincount(flat, minlength=size * 2 * BINS).reshape(size, 2, BINS)
+
+
+def _metrics(positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> dict[str, float]:
+    """From counts by bin, the highest scores first."""
+    count_p, count_n = int(positives.sum()), int(negatives.sum())
+    if not count_p or not count_n:
+        return dict.fromkeys(METRICS, np.nan)
+    ranked = rank_bins(positives, negatives)
+    true, false = np.cumsum(positives), np.cumsum(negatives)
+    anomalous = true / (count_p + false)
+    normal = (count_n - false) / (count_n + count_p - true)
+    rates = np.append(0, true / count_p), np.append(0, false / count_n)
+    return {
+        "auprc": ranked.ap.value or 0.0,
+        "auroc": ranked.auroc.value or 0.0,
+        "fpr95_interpolated": float(np.interp(0.95, *rates)),
+        "fpr95_first": ranked.fpr95.value if ranked.fpr95.value is not None else np.nan,
+        "miou": float(((anomalous + normal) / 2).max()),
+    }

@@ -1,0 +1,258 @@
+"""Both sweeps of one config: its fold models, what they say together, and their ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from segsweep.calibrate import anomaly, files
+from segsweep.calibrate import sweep as sweeping
+from segsweep.calibrate.draw import BINS
+from segsweep.calibrate.logits_file import HOLDOUT, VALIDATION, Logits
+from segsweep.calibrate.masks import inside
+from segsweep.calibrate.pool import ensemble, pool
+from segsweep.calibrate.sweep import Swept, fit_alone, inside_rows, sweep
+from segsweep.calibration.temperature import Fit
+from segsweep.errors import CalibrationError
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fold model and its logits.
+
+    Attributes:
+        fold: None of a model that was not cross-validated.
+        checkpoint: SHA-256 of the file of its weights.
+        logits: by dataset.
+    """
+
+    fold: int | None
+    replicate: int | None
+    checkpoint: str
+    logits: Mapping[str, Logits]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A config with its fold models.
+
+    Attributes:
+        label: for people.
+        names: of datasets, where results call them otherwise.
+    """
+
+    config_id: str
+    cell: str
+    model: str
+    label: str
+    trained: Sequence[Trained]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def whose(self, of: str, trained: Trained | None, dataset: str) -> Row:
+        """The columns that say whose a row is; ``of`` is fold, config or ensemble."""
+        return {
+            "config_id": self.config_id,
+            "cell": self.cell,
+            "model": self.model,
+            "of": of,
+            "fold": trained.fold if trained else None,
+            "replicate": trained.replicate if trained else None,
+            "dataset": self.names.get(dataset, dataset),
+        }
+
+
+@dataclass
+class Judged:
+    """What both sweeps found about a config.
+
+    Attributes:
+        entry: of ``calibration.json``.
+        diagrams: reliability diagrams of the pooled validation images.
+        notes: what was passed over, and why.
+    """
+
+    subject: Subject
+    calibration: list[Row] = field(default_factory=list)
+    anomaly: list[Row] = field(default_factory=list)
+    entry: Row = field(default_factory=dict)
+    diagrams: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def judge(
+    subject: Subject,
+    temperatures: Sequence[float],
+    scores: Sequence[str],
+    *,
+    asked: Sequence[str],
+    seed: int,
+) -> Judged:
+    """Both sweeps of one config, over every dataset of its logits.
+
+    Args:
+        subject: the config.
+        temperatures: of the grid, with 1 among them.
+        scores: of anomalies.
+        asked: datasets that were named by the user: what they lack is refused, not passed over.
+        seed: of halves and draws.
+
+    Raises:
+        CalibrationError: logits that nothing can be fitted to, or a dataset with too few
+            anomalous pixels or without any valid one.
+    """
+    judged = Judged(subject)
+    swept = _validation(judged, temperatures, seed)
+    for dataset in subject.trained[0].logits:
+        if dataset != VALIDATION:
+            _elsewhere(judged, dataset, swept.fit, temperatures, seed)
+        _anomalies(judged, dataset, swept.fit, temperatures, scores, dataset in asked)
+    return judged
+
+
+def _validation(judged: Judged, temperatures: Sequence[float], seed: int) -> Swept:
+    """Fit and report on the out-of-fold images."""
+    subject = judged.subject
+    parts = [one.logits[VALIDATION] for one in subject.trained]
+    folds = [one.fold or 0 for one in subject.trained]
+    own = pool(parts, folds, f"{subject.label}, {VALIDATION}", seed)
+    swept = sweep(own, temperatures, seed=seed)
+    _add(judged, subject.whose("config", None, VALIDATION), swept.rows, parts)
+    judged.diagrams += swept.diagrams
+    if len(parts) > 1:
+        order = {fold: place for place, fold in enumerate(sorted(set(folds)))}
+        for place, trained in enumerate(subject.trained):
+            mine = own.only(own.file == place)
+            fit = swept.fits[order[folds[place]]] if len(order) > 1 else swept.fit
+            if len(order) == 1:  # replicates of one fold: each has two halves of its own
+                alone = sweep(mine, temperatures, scalings=False, seed=seed)
+            else:
+                alone = sweep(mine, temperatures, given=fit, seed=seed)
+            _add(judged, subject.whose("fold", trained, VALIDATION), alone.rows, [parts[place]])
+    if all(part.queries is not None for part in parts):
+        whose = subject.whose("config", None, VALIDATION)
+
+        def at(value: float) -> Any:
+            return np.concatenate([inside(part, value) for part in parts])
+
+        _add(judged, whose, inside_rows(own, at, temperatures, seed), parts)
+    if any(part.sampled for part in parts):
+        judged.calibration.append(_whole(subject, parts))
+    _entry(judged, own, swept, parts)
+    return swept
+
+
+def _entry(judged: Judged, own: Any, swept: Swept, parts: Sequence[Logits]) -> None:
+    subject = judged.subject
+    entries = []
+    for place, trained in enumerate(subject.trained):
+        alone = own.only(own.file == place)
+        entries.append(
+            {
+                "fold": trained.fold,
+                "replicate": trained.replicate,
+                "checkpoint": trained.checkpoint,
+                **files.fit_entry(fit_alone(alone), VALIDATION, alone.images),
+            }
+        )
+    judged.entry = {
+        "config_id": subject.config_id,
+        "cell": subject.cell,
+        "classes": list(parts[0].facts["classes"]),
+        **files.fit_entry(swept.fit, VALIDATION, own.images),
+        "folds": entries,
+        "ensemble": None,
+    }
+
+
+def _elsewhere(
+    judged: Judged, dataset: str, fit: Fit, temperatures: Sequence[float], seed: int
+) -> None:
+    """Report the temperature of the validation images on other ones; the ensemble has its own."""
+    subject = judged.subject
+    parts = [one.logits[dataset] for one in subject.trained]
+    if not (parts[0].labels != 255).any():
+        return  # it says what is odd, not what is what
+    for trained, part in zip(subject.trained, parts, strict=True):
+        own = pool([part], [0], f"{subject.label}, {dataset}", seed)
+        found = sweep(own, temperatures, given=fit, seed=seed)
+        _add(judged, subject.whose("fold", trained, dataset), found.rows, [part])
+    if len(parts) > 1:
+        together = ensemble(parts, f"{subject.label}, ensemble on {dataset}", seed)
+        if together.images < 2:
+            judged.notes.append(f"{subject.label}: an ensemble needs two images of {dataset}")
+            return
+        found = sweep(together, temperatures, scalings=False, seed=seed)
+        _add(judged, subject.whose("ensemble", None, dataset), found.rows, parts)
+        if dataset == HOLDOUT:
+            judged.entry["ensemble"] = files.fit_entry(found.fit, HOLDOUT, together.images)
+
+
+def _anomalies(
+    judged: Judged,
+    dataset: str,
+    fit: Fit,
+    temperatures: Sequence[float],
+    scores: Sequence[str],
+    asked: bool,
+) -> None:
+    subject, found = judged.subject, []
+    values = sorted({*temperatures, fit.temperature})
+    if not any(one.logits[dataset].facts["anomalies"] for one in subject.trained):
+        return
+    for trained in subject.trained:
+        where = f"{subject.label}, {dataset}"
+        where += f", fold {trained.fold}" if trained.fold is not None else ""
+        try:
+            one = anomaly.detect(trained.logits[dataset], values, scores, where)
+        except CalibrationError as error:
+            if asked:
+                raise
+            judged.notes += [f"passed over: {problem}" for problem in error.problems]
+            continue
+        found.append((subject.whose("fold", trained, dataset), one))
+    if found:
+        mean = subject.whose("config", None, dataset)
+        judged.anomaly += list(anomaly.rows(found, values, fit.temperature, mean))
+
+
+def _add(judged: Judged, whose: Row, rows: Sequence[Row], parts: Sequence[Logits]) -> None:
+    sampled = any(part.sampled for part in parts)
+    judged.calibration += [{**whose, **row, "sampled": sampled} for row in rows]
+
+
+def _whole(subject: Subject, parts: Sequence[Logits]) -> Row:
+    """ECE at T = 1 of all pixels, those that were not drawn among them, from the histograms."""
+    counts = sum(part.histogram.sum(axis=0) for part in parts)
+    wrong, right = np.asarray(counts, np.float64).reshape(2, 15, BINS // 15)
+    centres = ((np.arange(BINS) + 0.5) / BINS).reshape(15, -1)
+    pixels = (wrong + right).sum()
+    gaps = ((wrong + right) * centres).sum(axis=1) - right.sum(axis=1)
+    return {
+        **subject.whose("config", None, VALIDATION),
+        "region": "all",
+        "scaling": sweeping.TEMPERATURE,
+        "fitted": False,
+        "temperature": 1.0,
+        "metric": "ece_all_pixels",
+        "value": float(np.abs(gaps).sum() / pixels),
+        "accuracy": float(right.sum() / pixels),
+        "pixels": int(pixels),
+        "images": sum(len(part.image_ids) for part in parts),
+        "sampled": False,
+    }
+
+
+def notes_of(judged: Sequence[Judged]) -> Iterator[str]:
+    """What people should know: temperatures at their bounds, what was passed over."""
+    for one in judged:
+        yield from one.notes
+        if one.entry["at_bound"]:
+            yield (
+                f"{one.subject.label}: T = {one.entry['temperature']:.3g} is at its bound: the "
+                "NLL has no minimum between"
+            )

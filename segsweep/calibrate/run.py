@@ -1,0 +1,274 @@
+"""``calibrate RUN``: missing logits from checkpoints, both sweeps, results. Trains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from segsweep import rundir, tracking
+from segsweep.calibrate import compute, files, logits_file
+from segsweep.calibrate.compute import Item, Shared
+from segsweep.calibrate.keep import finished
+from segsweep.calibrate.logits_file import HOLDOUT, VALIDATION, Logits
+from segsweep.calibrate.model import Judged, Subject, Trained, judge, notes_of
+from segsweep.calibrate.options import overridden
+from segsweep.calibrate.sweep import grid
+from segsweep.calibrate.targets import Target, foreign, own
+from segsweep.check import CACHE, Opened, open_data
+from segsweep.errors import Problem, RunError, WeightsError
+from segsweep.identity import short_cells, short_params
+from segsweep.rundir import Run
+from segsweep.runners import Runner
+from segsweep.runners.start import start
+from segsweep.spec import SweepSpec
+from segsweep.spec.shape import Scored
+from segsweep.state import ConfigState, SearchState
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What ``calibrate`` found.
+
+    Attributes:
+        judged: one a model.
+        computed: files of logits that were computed; ``found`` those that were there.
+        notes: what people should know.
+        temperatures: of the grid.
+        warnings: of W&B.
+    """
+
+    folder: Path
+    judged: Sequence[Judged]
+    computed: int
+    found: int
+    notes: Sequence[str]
+    temperatures: Sequence[float]
+    warnings: Sequence[str] = ()
+
+
+def calibrate(
+    run: str,
+    *,
+    every: bool = False,
+    datasets: Mapping[str, Scored] | None = None,
+    overrides: Sequence[str] = (),
+    runner: str | Runner = "ray",
+    address: str | None = None,
+    console: Console | None = None,
+) -> Outcome:
+    """Sweep temperatures and anomaly scores over a finished run's models.
+
+    Args:
+        run: a run directory, a sweep's name, or its sweep file.
+        every: all configs that have finished all folds, not champions alone.
+        datasets: to score on beside the sweep's own images and those of its file.
+        overrides: ``calibration.key=value`` strings.
+        runner: where missing logits are computed; it is started for them alone.
+        address: of a running Ray cluster.
+        console: where progress is shown; None shows nothing.
+
+    Raises:
+        UserError: refused; nothing of earlier results has changed.
+    """
+    console = console or Console(quiet=True)
+    found = rundir.load(rundir.find(run))
+    spec = overridden(found.spec, overrides, datasets or {})
+    state = SearchState(found.metric, found.events)
+    configs = _chosen(spec, state, every)
+    lock = rundir.Lock(found.path)
+    try:
+        with console.status("reading the images"):
+            opened = open_data(found.spec, found.path.parent)
+            _same_data(found, opened)
+            targets = _targets(spec, opened, found.path.parent / CACHE)
+        shared = Shared(
+            targets=targets,
+            assignment=opened.folds.assignment,
+            run_directory=str(found.path.resolve()),
+            pixels=spec.calibration.pixels,
+            seed=spec.seed,
+            cpus=spec.resources.cpu,
+            gpu=0.0,
+        )
+        items = [
+            (config.config_id, *slot, name)
+            for config in configs
+            for slot in spec.slots
+            for name in targets
+        ]
+        computed, shared = _compute(shared, items, configs, spec, runner, address, console)
+        with console.status("sweeping temperatures and scores") as status:
+            subjects = _subjects(state, configs)
+            judged = []
+            for config, subject in zip(configs, subjects, strict=True):
+                status.update(f"sweeping {subject.label}")
+                whole = _with_logits(subject, shared, config, spec)
+                judged.append(
+                    judge(
+                        whole,
+                        grid(spec.calibration.temperatures),
+                        spec.calibration.scores,
+                        asked=list(spec.calibration.datasets),
+                        seed=spec.seed,
+                    )
+                )
+        save(found.path, judged, opened.prepared.fingerprint)
+    finally:
+        lock.release()
+    warnings = track(spec, found.path, judged)
+    notes = list(notes_of(judged))
+    scale = grid(spec.calibration.temperatures)
+    return Outcome(found.path, judged, computed, len(items) - computed, notes, scale, warnings)
+
+
+def save(folder: Path, judged: Sequence[Judged], fingerprint: str) -> None:
+    """Write both tables and the fitted temperatures."""
+    files.write(
+        folder,
+        [row for one in judged for row in one.calibration],
+        [row for one in judged for row in one.anomaly],
+        files.fitted_file([one.entry for one in judged], fingerprint),
+    )
+
+
+def track(spec: SweepSpec, folder: Path, judged: Sequence[Judged]) -> list[str]:
+    """Give W&B a run a model; what went wrong, a line each."""
+    if spec.wandb_mode == "disabled":
+        return []
+    from segsweep.tracking.calibration import log
+
+    models = [
+        tracking.CalibratedModel(
+            config_id=one.subject.config_id,
+            name=one.subject.label,
+            temperature=one.entry["temperature"],
+            calibration=one.calibration,
+            anomaly=one.anomaly,
+            diagrams=one.diagrams,
+        )
+        for one in judged
+    ]
+    return log(spec, folder, models)
+
+
+def _chosen(spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigState]:
+    """Champions, or all that have finished.
+
+    Raises:
+        RunError: there is none.
+    """
+    done = finished(spec, state)
+    champions = set(state.champions.values())
+    chosen = done if every else [config for config in done if config.config_id in champions]
+    if not chosen:
+        what = "no config has finished all folds" if every or not done else "there is no champion"
+        raise RunError(Problem(what, hint="`segsweep launch` goes on with the sweep"))
+    return chosen
+
+
+def _same_data(run: Run, opened: Opened) -> None:
+    split = next(event for event in run.events if event["event"] == "split")
+    hint = "restore the images that the run was trained on"
+    if split["fingerprint"] != opened.prepared.fingerprint:
+        raise RunError(Problem("the images have changed since", str(run.path), "dataset", hint))
+    if split["folds_hash"] != opened.folds.hash:
+        raise RunError(Problem("the folds have changed since", str(run.path), "folds", hint))
+
+
+def _targets(spec: SweepSpec, opened: Opened, cache_dir: Path) -> dict[str, Target]:
+    found = {VALIDATION: own(VALIDATION, opened.data)}
+    if opened.holdout is not None:
+        found[HOLDOUT] = own(HOLDOUT, opened.holdout)
+    for name, wanted in spec.calibration.datasets.items():
+        found[name] = foreign(
+            name,
+            wanted,
+            classes=opened.data.classes,
+            image_size=spec.dataset.image_size,
+            cache_dir=cache_dir,
+        )
+    return found
+
+
+def _compute(
+    shared: Shared,
+    items: Sequence[Item],
+    configs: Sequence[ConfigState],
+    spec: SweepSpec,
+    runner: str | Runner,
+    address: str | None,
+    console: Console,
+) -> tuple[int, Shared]:
+    """Compute the logits that are missing; how many there were.
+
+    Raises:
+        RunError: of each that could not be computed, why.
+    """
+    trial = {config.config_id: config.config for config in configs}
+    missing, problems = [], []
+    for item in items:
+        try:
+            expected = compute.facts_of(shared, item, trial[item[0]])
+        except WeightsError as error:
+            what = f"there is no checkpoint: {error.problems[0].what}"
+            problems.append(Problem(what, _name(item)))
+            continue
+        if logits_file.mismatch(compute.path_of(shared.run_directory, item), expected):
+            missing.append(item)
+    if problems:
+        raise RunError(problems)
+    if not missing:
+        return 0, shared
+    workers = start(runner, address, console)
+    try:
+        gpu = workers.facts(spec)["gpu"]
+        shared = Shared(**{**vars(shared), "gpu": gpu})
+        with console.status("computing logits") as status:
+            for done, found in enumerate(workers.map(compute.ensure, shared, missing, spec), 1):
+                status.update(f"computing logits: {done} of {len(missing)}")
+                if "error" in found:
+                    problems.append(Problem(found["error"], _name(found["item"])))
+    finally:
+        workers.close()
+    if problems:
+        raise RunError(problems)
+    return len(missing), shared
+
+
+def _name(item: Item) -> str:
+    return f"{item[0]} fold {item[1]} on {item[3]}"
+
+
+def _subjects(state: SearchState, configs: Sequence[ConfigState]) -> list[Subject]:
+    labels = short_cells({config.cell: config.levels for config in state.configs.values()})
+    several = len({config.cell for config in configs}) < len(configs)
+    return [
+        Subject(
+            config.config_id,
+            config.cell,
+            str(config.config["model"]["name"]),
+            " ".join([labels[config.cell], *([short_params(config.params)] if several else [])]),
+            (),
+        )
+        for config in configs
+    ]
+
+
+def _with_logits(subject: Subject, shared: Shared, config: ConfigState, spec: SweepSpec) -> Subject:
+    """The same with all its logits, read and verified."""
+    trained = []
+    for fold, replicate in spec.slots:
+        logits: dict[str, Logits] = {}
+        checkpoint = ""
+        for name in shared.targets:
+            item = (config.config_id, fold, replicate, name)
+            expected: dict[str, Any] = compute.facts_of(shared, item, config.config)
+            path = compute.path_of(shared.run_directory, item)
+            logits[name] = logits_file.load(path, expected)
+            checkpoint = expected["checkpoint"]
+        trained.append(Trained(fold, replicate, checkpoint, logits))
+    return Subject(subject.config_id, subject.cell, subject.model, subject.label, trained)

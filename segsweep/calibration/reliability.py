@@ -1,0 +1,273 @@
+"""Can the probabilities be trusted? NLL, Brier score and ECE at every temperature, in one pass.
+
+Everything is counted by image first, so that drawing images anew costs next to nothing. Memory
+beside the logits: for each image, temperature and region 2 KB and 120 bytes a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segsweep.calibration.anomaly import check_temperatures
+from segsweep.calibration.bins import STARTS, Diagram, adaptive, diagram
+from segsweep.calibration.curve import draw_images
+from segsweep.calibration.pixels import (
+    BLOCK,
+    Block,
+    Doubles,
+    Floats,
+    Images,
+    Labels,
+    blocks,
+    check_shapes,
+    classes_of,
+    in_threads,
+    nothing_valid,
+    parts,
+    refuse,
+)
+from segsweep.calibration.tally import Tally
+
+METRICS = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise")
+REGIONS = ("all", "boundary")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval, None where images cannot be drawn anew (one image)."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """At one temperature, in one region.
+
+    Attributes:
+        temperature: T.
+        region: ``all`` valid pixels, or those in the ``boundary`` mask.
+        pixels: valid ones in the region.
+        accuracy: share whose argmax is the label; the same at every T.
+        estimates: by METRICS. ``nll``: mean, nats. ``brier``: mean of Σ_k (p_k - y_k)², in [0, 2].
+            ``ece``: Σ_bins |Σ confidence - Σ correct| / N. ``ece_adaptive``: the same in 15 bins of
+            equally many pixels, ``bins.adaptive``; its draws are from coarser counts.
+            ``ece_classwise``: mean over classes of the ECE of p_k against y = k (Kull et al. 2019).
+        diagram: of the pooled pixels.
+    """
+
+    temperature: float
+    region: str
+    pixels: int
+    accuracy: float
+    estimates: dict[str, Estimate]
+    diagram: Diagram
+
+
+class ReliabilitySweep:
+    """Takes pixels in, for all temperatures at once.
+
+    Args:
+        classes: K, 2 for a binary head.
+        temperatures: grid and fitted ones, any order.
+        images: how many there are.
+        boundary: boundary masks are given too.
+        threads: that compute; left out, as many as torch has.
+        where: what the pixels are of, for messages.
+
+    Raises:
+        CalibrationError: no temperature.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        temperatures: Sequence[float],
+        images: int,
+        *,
+        boundary: bool = False,
+        threads: int | None = None,
+        where: str = "",
+    ) -> None:
+        check_temperatures(temperatures, where)
+        self._temperatures = [float(one) for one in temperatures]
+        self._classes, self._images, self._boundary = classes, images, boundary
+        self._threads, self._where = threads, where
+        self._regions = 2 if boundary else 1
+        self._counts = [Tally(self._regions, images, classes) for _ in temperatures]
+        self._correct = np.zeros(self._regions)
+        self._draws: dict[tuple[str, str], Doubles] = {}
+
+    def update(
+        self,
+        logits: Floats,
+        labels: Labels,
+        image: Images,
+        boundary: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Take pixels in: logits (N, K), or (N,) or (N, 1); labels, image and boundary (N,).
+
+        Raises:
+            CalibrationError: see ``pixels.blocks``; another number of classes; boundary masks
+                missing, or given and not announced; an image that there is not.
+        """
+        check_shapes(logits, labels, image, self._where)
+        if classes_of(logits) != self._classes:
+            what = f"logits of {classes_of(logits)} classes, not {self._classes}"
+            raise refuse(what, self._where)
+        if (boundary is not None) != self._boundary:
+            raise refuse("boundary masks are for all pixels or for none", self._where)
+        if len(image) and not 0 <= int(image.min()) <= int(image.max()) < self._images:
+            raise refuse(f"an image is not in 0 to {self._images - 1}", self._where)
+        for block in blocks(logits, labels, image, size=BLOCK, where=self._where):
+            cells = block.image
+            if boundary is not None:
+                cells = 2 * cells + boundary[block.index]
+            self._take(block, cells)
+
+    def _take(self, block: Block, cells: NDArray[np.int64]) -> None:
+        """Count a block into ``cells``, a temperature a thread."""
+        logits, labels = block.logits, block.labels
+        if (np.diff(cells) < 0).any():
+            order = np.argsort(cells, kind="stable")
+            logits, labels, cells = logits[:, order], labels[order], cells[order]
+        best = logits.argmax(axis=0)
+        logits -= logits.max(axis=0)
+        correct = best == labels
+        self._correct += np.bincount(cells % self._regions, correct, self._regions)
+
+        def one(place: int) -> None:
+            beta = np.float32(1 / self._temperatures[place])
+            for part in parts(len(cells)):
+                self._counts[place].add(
+                    logits[:, part], beta, labels[part], cells[part], correct[part]
+                )
+
+        in_threads(one, range(len(self._counts)), self._threads)
+
+    def result(
+        self, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+    ) -> list[Reliability]:
+        """One for each temperature and region, temperatures in the order given.
+
+        Regions without a valid pixel are left out. Intervals are percentiles over ``resamples``
+        draws of images with replacement, moved so that the draws' mean is the value itself, and
+        cut off at 0: noise makes an ECE larger, and a drawn one has the noise twice, so that
+        percentiles as they are can lie above the value. The draws are the same for all
+        temperatures, so that differences between these can be judged from ``draws``.
+
+        Raises:
+            CalibrationError: no valid pixel.
+        """
+        if not self._counts[0].pixels.any():
+            raise nothing_valid(self._where)
+        drawn = draw_images(self._images, resamples, seed) if self._images > 1 else None
+        found = []
+        self._draws = {}
+        for temperature, counts in zip(self._temperatures, self._counts, strict=True):
+            for region in REGIONS[: self._regions]:
+                pick = slice(None) if region == "all" else slice(1, None)
+                one = self._judge(temperature, region, pick, counts, drawn, level)
+                if one is not None:
+                    found.append(one)
+        return found
+
+    def draws(self, metric: str, region: str = "all") -> Doubles:
+        """(temperatures, resamples) values behind the intervals of the last ``result``.
+
+        Raises:
+            KeyError: there are none: one image, or no pixel in the region.
+        """
+        return self._draws[metric, region]
+
+    def _judge(
+        self,
+        temperature: float,
+        region: str,
+        pick: slice,
+        counts: Tally,
+        drawn: Doubles | None,
+        level: float,
+    ) -> Reliability | None:
+        """One row of the result."""
+        pixels = counts.pixels[:, pick].sum(axis=1)
+        total = int(pixels.sum())
+        if not total:
+            return None
+        gaps = counts.gaps[:, pick].sum(axis=1)
+        sums = counts.sums[:, :, pick].sum(axis=2)
+        classes = counts.classes[:, pick].sum(axis=1)
+        everything = np.ones((1, self._images))
+        values = _metrics(everything, pixels, gaps, sums, classes)
+        values["ece_adaptive"] = adaptive(*counts.finest[:, pick].sum(axis=1)[:, None])
+        replicas: dict[str, Doubles] = {}
+        if drawn is not None:
+            with_pixels = drawn[drawn @ pixels.sum(axis=1) > 0]
+            replicas = _metrics(with_pixels, pixels, gaps, sums, classes)
+        estimates = {}
+        for name in METRICS:
+            low = high = None
+            if replicas:
+                tail = (1 - level) / 2
+                ends = np.quantile(replicas[name], [tail, 1 - tail]) - replicas[name].mean()
+                low, high = (max(0.0, float(values[name][0] + end)) for end in ends)
+                before = self._draws.get((name, region))
+                row = replicas[name][None]
+                self._draws[name, region] = row if before is None else np.vstack([before, row])
+            estimates[name] = Estimate(float(values[name][0]), low, high)
+        accuracy = float(self._correct[pick].sum() / total)
+        picture = diagram(pixels.sum(axis=0), gaps.sum(axis=0), counts.confidence[pick].sum(axis=0))
+        return Reliability(temperature, region, total, accuracy, estimates, picture)
+
+
+def _metrics(
+    weights: Doubles, pixels: Doubles, gaps: Doubles, sums: Doubles, classes: Doubles
+) -> dict[str, Doubles]:
+    """(R,) by metric, of images weighted by (R, I) ``weights``."""
+    fine = weights @ pixels
+    off = weights @ gaps
+    total = fine.sum(axis=1)
+    wide = np.add.reduceat(off, STARTS, axis=1)
+    by_class = np.abs(np.tensordot(weights, classes, axes=1)).sum(axis=2).mean(axis=1)
+    return {
+        "nll": weights @ sums[0] / total,
+        "brier": weights @ sums[1] / total,
+        "ece": np.abs(wide).sum(axis=1) / total,
+        "ece_adaptive": adaptive(fine, off),
+        "ece_classwise": by_class / total,
+    }
+
+
+def reliability(
+    logits: Floats,
+    labels: Labels,
+    image: Images,
+    temperatures: Sequence[float],
+    boundary: NDArray[np.bool_] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    threads: int | None = None,
+    where: str = "",
+) -> list[Reliability]:
+    """``ReliabilitySweep`` of pixels that are all there; image (N,) from 0.
+
+    Raises:
+        CalibrationError: as in ReliabilitySweep.
+    """
+    images = int(image.max()) + 1 if len(image) else 1
+    sweep = ReliabilitySweep(
+        classes_of(logits),
+        temperatures,
+        images,
+        boundary=boundary is not None,
+        threads=threads,
+        where=where,
+    )
+    sweep.update(logits, labels, image, boundary)
+    return sweep.result(resamples=resamples, seed=seed)

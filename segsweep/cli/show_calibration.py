@@ -1,0 +1,114 @@
+"""How a calibration looks on a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from segsweep.calibrate.run import Outcome
+    from segsweep.calibrate.summary import Best
+
+
+def outcome(console: Console, ended: Outcome, as_json: bool) -> None:
+    """The best T per metric, where metrics disagree, and what to know besides."""
+    from segsweep.calibrate.summary import best, disagreements, unmoved
+
+    rows = [row for one in ended.judged for row in best(one)]
+    lines = disagreements(rows, ended.temperatures)
+    fixed = [line for one in ended.judged for line in unmoved(one)]
+    if as_json:
+        print_json(ended, rows, lines, fixed)
+        return
+    _fits(console, ended)
+    console.print()
+    _table(console, rows)
+    for line in [*lines, *fixed]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for note in [*ended.notes, *(f"W&B: {text}" for text in ended.warnings)]:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+    console.print(
+        f"\n{ended.computed} files of logits computed, {ended.found} were there; results in "
+        f"{ended.folder}/results/calibration.parquet and anomaly.parquet, fitted temperatures in "
+        f"{ended.folder}/calibration.json",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_json(ended: Outcome, rows: list[Best], lines: list[str], fixed: list[str]) -> None:
+    """Everything that the table says, and the fitted temperatures, on standard output."""
+    payload: dict[str, Any] = {
+        "folder": str(ended.folder),
+        "models": [one.entry for one in ended.judged],
+        "best": [row.as_dict() for row in rows],
+        "diagrams": {one.subject.config_id: one.diagrams for one in ended.judged},
+        "disagreements": lines,
+        "unmoved": fixed,
+        "notes": [*ended.notes, *ended.warnings],
+        "computed": ended.computed,
+        "found": ended.found,
+    }
+    Console(width=10**6).out(json.dumps(_finite(payload), indent=2), highlight=False)
+
+
+def _finite(value: Any) -> Any:
+    """NaN as null: JSON has none."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _fits(console: Console, ended: Outcome) -> None:
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("model", no_wrap=True)
+    for name in ("fitted T", "folds", "ensemble", "NLL at 1", "NLL at T"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for one in ended.judged:
+        entry, ensemble = one.entry, one.entry["ensemble"]
+        grid.add_row(
+            one.subject.label,
+            f"{entry['temperature']:.3f}",
+            " ".join(f"{fold['temperature']:.2f}" for fold in entry["folds"]),
+            f"{ensemble['temperature']:.3f}" if ensemble else "–",
+            f"{entry['nll_before']:.4f}",
+            f"{entry['nll']:.4f}",
+        )
+    console.print(grid)
+
+
+def _table(console: Console, rows: list[Best]) -> None:
+    from segsweep.calibrate.summary import better
+
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("model", "dataset", "what", "metric"):
+        grid.add_column(name, no_wrap=True)
+    for name in ("at T = 1", "best T", "value", "gain [95 %]", "gain of fitted T, held out"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        fitted = _gain(row.fitted_gain, row.fitted_gain_low, row.fitted_gain_high)
+        grid.add_row(
+            row.model if row.of != "ensemble" else f"{row.model} (ensemble)",
+            row.dataset,
+            row.what,
+            f"{row.metric} {better(row.metric)}",
+            f"{row.value_at_1:.4f}",
+            f"{row.temperature:.3g}" if row.temperature is not None else "any",
+            f"{row.value:.4f}",
+            _gain(row.gain, row.gain_low, row.gain_high) if row.temperature is not None else "–",
+            fitted if row.temperature is not None else "–",
+        )
+    console.print(grid)
+
+
+def _gain(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "–"
+    interval = f" [{low:+.4f}, {high:+.4f}]" if low is not None and high is not None else ""
+    return f"{value:+.4f}{interval}"

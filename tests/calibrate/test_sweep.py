@@ -1,0 +1,160 @@
+"""The calibration sweep of one model on logits whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from segsweep.calibrate import sweep as module
+from segsweep.calibrate.logits_file import Logits
+from segsweep.calibrate.pool import ensemble, halves, pool
+from segsweep.calibrate.sweep import grid, sweep
+from segsweep.errors import CalibrationError, RunError, SegsweepError
+from segsweep.spec.shape import Temperatures
+
+TRUE_T = 2.5
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RESAMPLES", 50)
+
+
+def logits(
+    images: int = 12, pixels: int = 2000, classes: int = 4, seed: int = 0, first: int = 0
+) -> Logits:
+    """Labels drawn from softmax(z), and TRUE_T · z as logits; every third pixel near a contour."""
+    generator = np.random.default_rng(seed)
+    count = images * pixels
+    wide = 1.5 * generator.standard_normal((count, classes))
+    if classes == 2:
+        wide[:, 0] = 0
+    noise = -np.log(-np.log(generator.random((count, classes))))  # Gumbel: argmax draws a class
+    labels = (wide + noise).argmax(axis=1).astype(np.uint8)
+    values = wide[:, 1:] if classes == 2 else wide
+    return of(TRUE_T * values, labels, images, first)
+
+
+def of(values: NDArray[Any], labels: NDArray[np.uint8], images: int, first: int = 0) -> Logits:
+    count = len(labels)
+    return Logits(
+        values=values.astype(np.float32),
+        labels=labels,
+        anomaly=np.zeros(count, np.uint8),
+        boundary=np.arange(count) % 3 == 0,
+        offsets=np.arange(0, count + 1, count // images),
+        positions=np.arange(count) % (count // images),
+        histogram=np.zeros((images, 2, 1500), np.int64),
+        image_ids=tuple(f"i{first + i:03d}" for i in range(images)),
+        facts={"sampling": {"pixels": 1, "of": 1}},
+    )
+
+
+def rows(found: list[dict[str, Any]], **wanted: Any) -> Iterator[dict[str, Any]]:
+    return (row for row in found if all(row[key] == value for key, value in wanted.items()))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_known_temperature_is_found_and_lowers_ece_on_images_it_was_not_fitted_on(
+    classes: int,
+) -> None:
+    parts = [logits(classes=classes, seed=fold, first=100 * fold) for fold in range(3)]
+    found = sweep(pool(parts, [0, 1, 2], "x"), grid(Temperatures(steps=9)))
+    assert found.fit.temperature == pytest.approx(TRUE_T, rel=0.01)
+    assert [fit.temperature for fit in found.fits] == pytest.approx([TRUE_T] * 3, rel=0.03)
+    for region in ("all", "boundary"):
+        for metric in ("nll", "brier", "ece", "ece_adaptive", "ece_classwise"):
+            for scaling in ("temperature", "vector", "class_temperatures"):
+                (row,) = rows(
+                    found.rows, region=region, metric=metric, scaling=scaling, fitted=True
+                )
+                assert row["gain_low"] > 0, (region, metric, scaling)
+                assert not row["at_bound"]
+    before, after = (next(rows(found.diagrams, scaling=s)) for s in ("none", "temperature"))
+    assert sum(before["pixels"]) == sum(after["pixels"]) == 3 * 12 * 2000
+
+
+def test_each_fold_is_reported_with_the_temperature_of_the_others() -> None:
+    odd = logits(seed=1, first=100)
+    odd = of(4 * odd.values, odd.labels, 12, 100)
+    found = sweep(pool([logits(), odd], [3, 7], "x"), [1.0, 2.0], scalings=False)
+    assert found.fits[0].temperature == pytest.approx(4 * TRUE_T, rel=0.03)
+    assert found.fits[1].temperature == pytest.approx(TRUE_T, rel=0.03)
+    alone = sweep(pool([odd], [7], "x"), [1.0], given=found.fits[1])
+    (row,) = rows(alone.rows, fitted=True, metric="nll", region="all")
+    assert row["temperature"] == found.fits[1].temperature
+    assert row["gain_low"] > 0
+
+
+def test_at_one_the_grid_and_a_fit_of_one_say_the_same() -> None:
+    own = pool([logits()], [0], "x")
+    fit = sweep(own, [1.0], scalings=False).fit
+    at_one = type(fit)(**{**vars(fit), "temperature": 1.0})
+    found = sweep(own, [1.0], given=at_one)
+    for row in rows(found.rows, fitted=True):
+        assert row["gain"] == row["gain_low"] == row["gain_high"] == 0
+
+
+def test_one_fold_falls_into_halves_and_replicates_share_their_images() -> None:
+    own = pool([logits()], [2], "x", seed=1)
+    assert own.groups.tolist() == halves(12, 1).tolist()
+    assert sorted(np.bincount(own.groups)) == [6, 6]
+    twice = pool([logits(), logits(seed=5), logits(seed=6, first=50)], [0, 0, 1], "x")
+    assert twice.images == 24
+    assert np.bincount(twice.image).tolist() == [4000] * 12 + [2000] * 12
+    part = twice.only(twice.file == 2)
+    assert part.images == 12
+    assert set(part.groups) == {1}
+
+
+def test_a_temperature_at_its_bound_is_flagged() -> None:
+    sure = np.eye(3, dtype=np.float32)[np.arange(1200) % 3]
+    found = sweep(
+        pool([of(sure, (np.arange(1200) % 3).astype(np.uint8), 4)], [0], "x"), [1.0],
+        scalings=False,
+    )  # fmt: skip
+    assert all(row["at_bound"] for row in rows(found.rows, fitted=True))
+
+
+def test_an_ensemble_is_the_mean_of_probabilities_and_has_a_temperature_of_its_own() -> None:
+    parts = [logits(seed=1), logits(seed=1)]
+    parts[1] = of(-parts[0].values, parts[0].labels, 12)
+    whole = ensemble(parts, "x")
+    p = [np.exp(x.values) / np.exp(x.values).sum(axis=1, keepdims=True) for x in parts]
+    np.testing.assert_allclose(np.exp(whole.logits), (p[0] + p[1]) / 2, rtol=1e-4)
+    two = [logits(classes=2, seed=1), logits(classes=2, seed=1)]
+    same = ensemble(two, "x")
+    np.testing.assert_allclose(same.logits, two[0].values, rtol=1e-3, atol=1e-3)
+    found = sweep(same, [1.0], scalings=False)
+    assert found.fit.temperature == pytest.approx(TRUE_T, rel=0.02)
+
+
+def test_models_of_other_pixels_are_no_ensemble() -> None:
+    with pytest.raises(RunError, match="not of the same pixels"):
+        ensemble([logits(), logits(first=1)], "fold 1")
+
+
+def test_a_temperature_that_changed_a_class_would_be_an_error() -> None:
+    values = np.asarray([[1.0, 2.0]], np.float32)
+    with pytest.raises(SegsweepError, match="changed the class of 1"):
+        module._divided(values, np.asarray([-1.0]))
+    with pytest.raises(SegsweepError, match="changed the class of 1"):
+        module._divided(values[:, :1], np.asarray([-1.0]))
+
+
+def test_logits_that_are_not_finite_are_refused_with_the_place() -> None:
+    bad = logits()
+    bad.values[5, 1] = np.nan
+    with pytest.raises(CalibrationError, match="fold 3"):
+        sweep(pool([bad], [0], "fold 3"), [1.0])
+
+
+def test_the_grid_is_even_in_its_logarithm_and_has_one() -> None:
+    found = grid(Temperatures(min=0.25, max=4.0, steps=5))
+    assert found == pytest.approx([0.25, 0.5, 1, 2, 4])
+    assert 1.0 in found
+    assert len(grid(Temperatures(min=2.0, max=4.0, steps=3))) == 4
