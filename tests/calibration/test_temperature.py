@@ -154,7 +154,7 @@ def test_bootstrap_intervals_cover_the_true_temperature() -> None:
         curve = nll_curve(logits, labels, image, 40, nodes=25, bounds=(0.5, 8))
         low, high = np.quantile(curve.bootstrap(100, seed), [0.05, 0.95])
         covered += int(low <= 2.0 <= high)
-    assert 29 <= covered <= 40  # with 36 expected, fewer than 29 happen once in 500
+    assert 29 <= covered <= 40  # of 36, or 35: percentiles of 40 images are a bit narrow
 
 
 def test_one_image_has_no_spread() -> None:
