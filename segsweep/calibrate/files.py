@@ -100,6 +100,8 @@ def fitted_file(models: Sequence[Mapping[str, Any]], data: str) -> dict[str, Any
                            checkpoint), temperature (fitted on its own validation images)
           ensemble         null, or T of the mean of the fold models' probabilities, fitted on the
                            holdout: softmax(log(mean) / T)
+          diagrams         reliability of the out-of-fold pixels, one a scaling: scaling, and by
+                           bin of confidence pixels, mean confidence and accuracy (null: empty)
 
     Every fit has: temperature, error, at_bound, nll, nll_before, pixels, images, fitted_on.
 

@@ -143,6 +143,7 @@ def _validation(judged: Judged, temperatures: Sequence[float], seed: int) -> Swe
     if any(part.sampled for part in parts):
         judged.calibration.append(_whole(subject, parts))
     _entry(judged, own, swept, parts)
+    judged.entry["diagrams"] = swept.diagrams
     return swept
 
 

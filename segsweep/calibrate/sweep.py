@@ -199,9 +199,14 @@ def _diagram(at: _At, scaling: str) -> Row:
     return {
         "scaling": scaling,
         "pixels": found.pixels.tolist(),
-        "confidence": found.confidence.tolist(),
-        "accuracy": found.accuracy.tolist(),
+        "confidence": _numbers(found.confidence),
+        "accuracy": _numbers(found.accuracy),
     }
+
+
+def _numbers(values: NDArray[Any]) -> list[float | None]:
+    """Plain numbers; None in a bin that no pixel fell into."""
+    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def _divided(logits: NDArray[np.float32], by_pixel: NDArray[Any]) -> NDArray[np.float32]:
