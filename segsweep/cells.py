@@ -145,7 +145,7 @@ def _excluded(
             labels = [label for label, _ in levels[name]]
             wanted[name] = set()
             for value in given if isinstance(given, list) else [given]:
-                label = _label(name, value)
+                label = level_label(name, value)
                 bare = [one for one in labels if one.partition("(")[0] == value]
                 if label not in labels and len(bare) != 1:
                     what = f"{label!r} is no level of {name}"
@@ -156,7 +156,8 @@ def _excluded(
     return rules
 
 
-def _label(name: str, value: Any) -> str:
+def level_label(name: str, value: Any) -> str:
+    """What a factor's level is called, ``unet_strided(width=32)``."""
     try:
         if name == "model":
             return models.title(models.resolve(value))

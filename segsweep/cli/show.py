@@ -185,8 +185,7 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
     console.print(f"next        segsweep compare {name}", highlight=False)
     console.print(f"            segsweep report {name}", highlight=False)
     if ended.spec.wandb_mode == "offline":
-        runs = f"{_short(ended.run_directory)}/wandb/offline-run-*"
-        console.print(f"            wandb sync {runs}", highlight=False)
+        console.print(f"            segsweep sync {name}", highlight=False)
 
 
 def exported(console: Console, found: Exported) -> None:

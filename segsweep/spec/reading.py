@@ -38,13 +38,22 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
 def read(path: Path, overrides: Sequence[str] = ()) -> Document:
     """The raw document with ``--set`` applied."""
     document = yamlfile.read(path)
+    override(document, overrides)
+    return document
+
+
+def override(document: Document, overrides: Sequence[str]) -> None:
+    """Apply ``--set`` to a document.
+
+    Raises:
+        SpecError: one is not ``key=value``.
+    """
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             hint = "write --set dotted.key=value, such as --set train.epochs=5"
             raise SpecError(Problem(f"{text!r} is not key=value", "--set", hint=hint))
         _override(document, key.strip(), yamlfile.scalar(value))
-    return document
 
 
 def _override(document: Document, key: str, value: Any) -> None:

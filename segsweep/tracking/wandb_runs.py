@@ -22,12 +22,14 @@ from typing import Any
 from segsweep.errors import Problem, RunError
 from segsweep.identity import digest
 from segsweep.spec import SweepSpec
+from segsweep.tracking import wandb_sweep
+from segsweep.tracking.wandb_records import last_step, read
 
 INIT_S = 10.0  # for the server to answer when a run begins
 FINISH_S = 15.0  # for the server to take what is left when a run ends
+# parts of W&B's messages where a server does not answer
+SILENT = ("did not respond", "timed out", "timeout", "refused", "unreachable")
 FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-(?P<id>[0-9a-f]{16})(-\d+)?")
-# of W&B's record files: a LevelDB log
-BLOCK, HEADER, MIDDLE_KINDS = 32768, 7, (3, 4)
 
 
 @dataclass
@@ -61,12 +63,14 @@ class WandbRuns:
     Attributes:
         online: whether runs are sent; once the server is lost, no more.
         problem: how the server was lost; None: it was not.
+        sweep: the id of the page that trials are shown on; None: offline, or it cannot be had.
     """
 
     def __init__(self, spec: SweepSpec, run_directory: Path, online: bool) -> None:
         self.spec, self.place, self.online = spec, run_directory, online
         self.problem: str | None = None
         self.folders: dict[str, list[Path]] = {}
+        self.sweep: str | None = None
         self._logged_in = False
         for folder in sorted((run_directory / "wandb").glob("*run-*")):
             self._remember(folder)
@@ -82,8 +86,17 @@ class WandbRuns:
 
     def delivered(self, key: str) -> bool:
         """Has the server all of it?"""
-        folders = self.folders.get(self.id_of(key), [])
+        return self.has_all_of(self.id_of(key))
+
+    def has_all_of(self, run_id: str) -> bool:
+        """As ``delivered``, of a run id."""
+        folders = self.folders.get(run_id, [])
         return bool(folders) and all(_synced(folder).exists() for folder in folders)
+
+    def records(self, run_id: str) -> list[Path]:
+        """A run's record files, the oldest first."""
+        folders = self.folders.get(run_id, [])
+        return [_record(one) for one in sorted(folders, key=lambda at: at.name.split("run-")[1])]
 
     def open(self, key: str, **settings: Any) -> OpenRun:
         """Begin a run, or go on with it.
@@ -93,17 +106,39 @@ class WandbRuns:
         """
         if self.online:
             try:
-                return self._open_online(key, settings)
+                return self.open_online(self.id_of(key), settings)
             except Exception as error:
                 self._lost(error)
         return self._open_offline(key, settings)
 
-    def _open_online(self, key: str, settings: dict[str, Any]) -> OpenRun:
-        with _environment("online"):
-            if not self._logged_in:
-                _log_in()
-                self._logged_in = True
-            run = self._init(key, "online", resume="allow", **settings)
+    def log_in(self, verify: bool = False) -> None:
+        """Find the key, once; ``verify`` asks the server whether it is good.
+
+        Raises:
+            RunError: there is none.
+            Exception: what W&B raises where the server refuses it, or does not answer.
+        """
+        if not self._logged_in:
+            _log_in(verify)
+            self._logged_in = True
+            self._find_page()
+
+    def _find_page(self) -> None:
+        try:
+            self.sweep = wandb_sweep.page(self.spec, self.place, INIT_S)
+        except Exception as error:  # runs are the same without
+            if is_silent(error):
+                raise
+
+    def open_online(self, run_id: str, settings: dict[str, Any]) -> OpenRun:
+        """Begin a run on the server, or go on with it above the last step that it has.
+
+        Raises:
+            Exception: whatever W&B raises where the server cannot be used.
+        """
+        with environment("online"):
+            self.log_in()
+            run = self._init(run_id, "online", resume="allow", **settings)
         return OpenRun(run, True, int(run.starting_step))
 
     def _open_offline(self, key: str, settings: dict[str, Any]) -> OpenRun:
@@ -114,18 +149,21 @@ class WandbRuns:
                 self.folders[self.id_of(key)].remove(folder)
             else:
                 first = max(first, last_step(_record(folder)) + 1)
-        with _environment("offline"):
-            return OpenRun(self._init(key, "offline", **settings), False, first)
+        with environment("offline"):
+            return OpenRun(self._init(self.id_of(key), "offline", **settings), False, first)
 
-    def _init(self, key: str, mode: str, **settings: Any) -> Any:
+    def _init(self, run_id: str, mode: str, config: dict[str, Any], **settings: Any) -> Any:
         import wandb
 
+        # not by WANDB_SWEEP_ID: where that is set, W&B ignores a run's own id and project
+        page = self.sweep if settings.get("job_type", "").startswith("fold") else None
         run = wandb.init(
             project=self.spec.project,
             entity=self.spec.entity,
             dir=str(self.place),
-            id=self.id_of(key),
+            id=run_id,
             reinit="create_new",
+            config={"sweep_name": self.spec.name, **config},
             mode=mode,  # type: ignore[arg-type]
             settings=wandb.Settings(
                 silent=True,
@@ -135,6 +173,7 @@ class WandbRuns:
                 init_timeout=INIT_S,
                 finish_timeout=FINISH_S if mode == "online" else 0,  # 0: as long as it takes
                 finish_timeout_raises=True,
+                sweep_id=page if mode == "online" else None,
             ),
             **settings,
         )
@@ -148,19 +187,26 @@ class WandbRuns:
             Exception: whatever W&B raises where a file cannot be written.
         """
         try:
-            opened.run.finish(exit_code=exit_code)
-            if opened.online and not _taken(opened.run):
-                raise ConnectionError("the server took nothing of a run")
+            self.deliver(opened, exit_code)
         except Exception as error:
             if not opened.online:
                 raise
             self._lost(error)
+
+    def deliver(self, opened: OpenRun, exit_code: int = 0) -> None:
+        """As ``finish``.
+
+        Raises:
+            Exception: where the server did not take it, too.
+        """
+        opened.run.finish(exit_code=exit_code)
+        if opened.online:
+            if not _taken(opened.run):
+                raise ConnectionError("the server took nothing of a run")
+            for folder in self.folders.get(opened.run.id, []):
+                _synced(folder).touch()
         else:
-            if opened.online:
-                for folder in self.folders.get(opened.run.id, []):
-                    _synced(folder).touch()
-            else:
-                _await_end(_record(Path(opened.run.dir).parent))
+            _await_end(_record(Path(opened.run.dir).parent))
 
     def _lost(self, error: Exception) -> None:
         """Go on offline. W&B's own process is ended, and all online runs with it.
@@ -180,10 +226,9 @@ def describe(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
-def last_step(record: Path) -> int:
-    """The last step of a run's record file; -1 where it holds no rows. A torn end is no error."""
-    rows = [e for e in _entries(record) if e.WhichOneof("record_type") == "history"]
-    return max((int(entry.history.step.num) for entry in rows), default=-1)
+def is_silent(error: Exception) -> bool:
+    """Does ``error`` say that the server does not answer?"""
+    return any(word in str(error) for word in SILENT)
 
 
 def _await_end(record: Path) -> None:
@@ -192,39 +237,8 @@ def _await_end(record: Path) -> None:
     Who would take the file away before, or end the process, would lose what is still to come.
     """
     deadline = time.monotonic() + FINISH_S
-    while time.monotonic() < deadline:
-        if any(entry.WhichOneof("record_type") == "exit" for entry in _entries(record)):
-            return
+    while time.monotonic() < deadline and read([record]).exit_code is None:
         time.sleep(0.01)
-
-
-def _entries(record: Path) -> Iterator[Any]:
-    """The whole records of a run's file."""
-    from wandb.proto import wandb_internal_pb2
-
-    with contextlib.suppress(OSError):
-        for raw in _records(record.read_bytes()):
-            entry: Any = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
-            entry.ParseFromString(raw)
-            yield entry
-
-
-def _records(data: bytes) -> Iterator[bytes]:
-    """Whole records of a LevelDB log, whose first seven bytes are W&B's own."""
-    at, whole = HEADER, b""
-    while at + HEADER <= len(data):
-        left = BLOCK - at % BLOCK
-        size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        if left < HEADER or kind == 0:  # padding
-            at += left
-            continue
-        part = data[at + HEADER : at + HEADER + size]
-        if len(part) < size:
-            return
-        whole = whole + part if kind in MIDDLE_KINDS else part
-        at += HEADER + size
-        if kind in (1, 4):  # full, last
-            yield whole
 
 
 def _record(folder: Path) -> Path:
@@ -243,7 +257,7 @@ def _taken(run: Any) -> bool:
     return ended is None or ended.file_counts.wandb_count > 0
 
 
-def _log_in() -> None:
+def _log_in(verify: bool) -> None:
     """Find the key without asking for it: a sweep has nobody to ask.
 
     Raises:
@@ -251,13 +265,13 @@ def _log_in() -> None:
     """
     import wandb
 
-    if not wandb.login(prompt=False, verify=False):
+    if not wandb.login(prompt=False, verify=verify):
         hint = "run `wandb login`, set WANDB_API_KEY, or use wandb.mode: offline"
         raise RunError(Problem("no API key of W&B is configured", key="wandb.mode", hint=hint))
 
 
 @contextlib.contextmanager
-def _environment(mode: str) -> Iterator[None]:
+def environment(mode: str) -> Iterator[None]:
     """The sweep's word wins over WANDB_MODE, which W&B would prefer; and W&B keeps quiet."""
     wanted = {"WANDB_MODE": mode, "WANDB_SILENT": "true"}
     before = {name: os.environ.get(name) for name in wanted}

@@ -84,6 +84,8 @@ class WandbServer:
         runs: what arrived, by run id.
         refused: lines that were refused, and why.
         requests: paths, or names of GraphQL operations, in the order they came.
+        sweeps: what sweeps were made with, by id.
+        views: workspaces and reports, as last saved, by id.
     """
 
     def __init__(self, behaviour: Behaviour = "up") -> None:
@@ -91,6 +93,8 @@ class WandbServer:
         self.runs: dict[str, ServedRun] = {}
         self.refused: list[str] = []
         self.requests: list[str] = []
+        self.sweeps: dict[str, dict[str, Any]] = {}
+        self.views: dict[str, dict[str, Any]] = {}
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self._connections: set[socket.socket] = set()
@@ -168,6 +172,12 @@ class WandbServer:
             "ServerFeaturesQuery": self._features,
             "ArtifactType": self._artifact_type,
             "CreateArtifact": self._artifact,
+            "UpsertSweep": self._sweep,
+            "GetDefaultEntity": self._viewer,
+            "UpsertView2": self._view,
+            "upsertView": self._view,
+            "ProjectInternalId": self._project_id,
+            "GetProjects": self._projects,
         }
         return handlers[operation](asked) if operation in handlers else {}
 
@@ -257,6 +267,35 @@ class WandbServer:
         latest = {"latestArtifact": {"id": digest}}
         artifact = {"id": digest, "state": "COMMITTED", "artifactSequence": latest}
         return {"createArtifact": {"artifact": artifact}}
+
+    def _sweep(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        name = asked.get("id") or f"sweep{len(self.sweeps)}"
+        self.sweeps[name] = dict(asked)
+        return {"upsertSweep": {"sweep": {"name": name}, "configValidationWarnings": []}}
+
+    def _view(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        new = not asked.get("id")
+        name = asked.get("id") or f"view{len(self.views)}"
+        self.views[name] = dict(asked)
+        place = {"id": "p", "name": asked["projectName"], "entityName": asked["entityName"]}
+        shown = {key: asked.get(key) for key in ("type", "name", "displayName", "description")}
+        view = {"id": name, **shown, "project": place, "spec": asked["spec"], "updatedAt": None}
+        return {"upsertView": {"view": view, "inserted": new}}
+
+    def _project_id(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        return {"project": {"internalId": "p"}}
+
+    def _projects(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        names = sorted({run.project for run in self.runs.values()})
+        made = {
+            "entityName": ENTITY,
+            "createdAt": "2026-01-01T00:00:00Z",
+            "isBenchmark": False,
+            "user": None,
+        }
+        edges = [{"node": {"id": name, "name": name, **made}, "cursor": name} for name in names]
+        page = {"endCursor": None, "hasNextPage": False}
+        return {"models": {"edges": edges, "pageInfo": page}}
 
     def keep(self, path: str, content: bytes) -> None:
         """A file that was put under ``/storage/<run>/<name>``."""

@@ -1,0 +1,162 @@
+"""The commands for those who use Weights & Biases: ``sync``, ``dashboard``, ``import-wandb``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from segsweep.cli.main import Json, Run, Set, app, guarded
+from segsweep.errors import EXIT_UNDECIDED, Problem, RunError
+
+if TYPE_CHECKING:
+    from segsweep.importing import Imported
+    from segsweep.tracking.wandb_sync import Synced
+
+__all__ = ["dashboard", "import_wandb", "sync"]
+
+
+@app.command()
+@guarded
+def sync(
+    run: Run,
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Runs sent at a time.")] = 4,
+    as_json: Json = False,
+) -> None:
+    """Send a sweep's offline W&B runs to the server, or go on where an earlier sync stopped."""
+    from segsweep import rundir
+    from segsweep.tracking import wandb_sync
+
+    path = rundir.find(run)
+    lock = rundir.Lock(path)  # a launch would write to the same runs
+    console = Console(stderr=as_json)
+    try:
+        found = rundir.load(path)
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("sending", total=None)
+            done = wandb_sync.sync(
+                found.spec,
+                path,
+                found.events,
+                parallel,
+                lambda _, total: progress.update(task, total=total, advance=1),
+            )
+    finally:
+        lock.release()
+    if as_json:
+        typer.echo(json.dumps({"before": done.before, "runs": [asdict(r) for r in done.runs]}))
+    else:
+        _show_synced(console, done, run)
+    if done.left:
+        raise typer.Exit(EXIT_UNDECIDED)
+
+
+def _show_synced(console: Console, done: Synced, run: str) -> None:
+    if not done.runs:
+        what = f"the server has all {done.before} runs" if done.before else "W&B was told of no run"
+        console.print(f"nothing to send: {what}", highlight=False)
+        return
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("run", "W&B id"):
+        grid.add_column(name, no_wrap=True)
+    grid.add_column("rows sent", justify="right")
+    grid.add_column("what happened")
+    for one in done.runs:
+        grid.add_row(one.run, one.run_id, str(one.rows), one.problem or "sent")
+    console.print(grid)
+    sent = len(done.runs) - len(done.left)
+    console.print(f"\n{sent} sent, {done.before} there before, {len(done.left)} left")
+    if done.left:
+        console.print(f"go on with   segsweep sync {run}", style="yellow", highlight=False)
+
+
+@app.command()
+@guarded
+def dashboard(
+    run: Run,
+    file: Annotated[
+        Path | None, typer.Option("--json", help="Write the specification to this file.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would show; write and send nothing.")
+    ] = False,
+) -> None:
+    """Build a W&B workspace and report of a sweep; offline, their specification in a file."""
+    from segsweep import rundir
+    from segsweep.tracking import dashboard as module
+
+    found = rundir.load(rundir.find(run))
+    keys = module.keys_of(found)
+    made = module.build(found, keys)
+    console = Console()
+    for name, panels in made.panels.items():
+        console.print(f"{name}: {', '.join(panels)}", markup=False, highlight=False)
+    for note in made.notes:
+        console.print(f"note: {note}", style="yellow", markup=False)
+    if dry_run:
+        return
+    entity, why = ("", "--json was given") if file is not None else module.entity_of(found)
+    if entity:
+        for address in module.save(found, module.build(found, keys, entity)):
+            console.print(address, markup=False, highlight=False, soft_wrap=True)
+        return
+    out = file or found.path / module.FILE
+    try:
+        rundir.write_atomically(out, json.dumps(made.specification(), indent=2))
+    except OSError as error:
+        what = f"cannot be written: {error.strerror}"
+        raise RunError(Problem(what, str(out), hint="name a file in another folder")) from error
+    console.print(f"not uploaded: {why}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"wrote the specification to {out}", highlight=False, soft_wrap=True)
+
+
+@app.command("import-wandb")
+@guarded
+def import_wandb(
+    file: Annotated[Path, typer.Argument(help="A W&B sweep file.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; without it, it is printed.")
+    ] = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a W&B sweep file into one of segsweep's, and say what could not be taken over."""
+    from segsweep.importing import convert
+    from segsweep.rundir import write_atomically
+
+    if out is not None and out.exists():
+        hint = "name another file with --out, or remove it"
+        raise RunError(Problem("exists already", str(out), hint=hint))
+    made = convert(file, overrides or [])
+    if out is not None:
+        try:
+            write_atomically(out, made.text)
+        except OSError as error:
+            what = f"cannot be written: {error.strerror}"
+            raise RunError(Problem(what, str(out), hint="name a file in another folder")) from error
+    if as_json:
+        told = {
+            "left": [asdict(p) for p in made.left],
+            "missing": [asdict(p) for p in made.missing],
+        }
+        typer.echo(json.dumps({"sweep": made.data, **told}, indent=2))
+        return
+    if out is None:
+        typer.echo(made.text, nl=False)
+    _show_imported(Console(stderr=True), made, out)
+
+
+def _show_imported(console: Console, made: Imported, out: Path | None) -> None:
+    for title, problems in (("not as it was", made.left), ("to fill in", made.missing)):
+        if problems:
+            console.print(f"{title}:", style="yellow")
+        for problem in problems:
+            console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
+    if out is not None:
+        console.print(f"wrote {out}; next   segsweep validate {out}", highlight=False)

@@ -1,0 +1,5 @@
+"""A W&B sweep file as one of ours, and what of it could not be taken over, line by line."""
+
+from segsweep.importing.convert import Imported, convert
+
+__all__ = ["Imported", "convert"]
