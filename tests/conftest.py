@@ -17,6 +17,8 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
+        if name == "WANDB_SERVICE":  # W&B's own, where its process listens: not to be put back
+            continue
         if name.startswith(("WANDB_", "RAY_ADDRESS")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "200")  # tables are not to be folded

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from segsweep import engine, results, spec, trial
-from segsweep import launch as launch_module
+from segsweep import launching as launch_module
 from segsweep.data import cache, decoding
 from segsweep.errors import RunError, WeightsError
 from segsweep.launching import Outcome, launch

@@ -56,7 +56,7 @@ method: grid
     assert "did you mean 'dataset'" in found["f.yaml:2", "datset"].hint
     assert "did you mean 'run'" in found["f.yaml:4", "folds.runn"].hint
     assert "did you mean 'bayes'" in found["f.yaml:8", "method"].hint
-    assert "not available yet" in found["f.yaml:9", "tracking"].what
+    assert "list" in found["f.yaml:9", "tracking"].what
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_a_cluster_needs_nothing_of_the_driver_but_the_storage_path(
     dataset = {"name": "folder", "root": "data", "image_size": [32, 32], "holdout": 0.25}
     # both paths are relative to the driver's working directory, which no raylet has
     data = {**tiny(dataset=dataset, configs_per_cell=4), "storage_path": "runs"}
-    data["train"]["epochs"] = 10
+    data["train"]["epochs"] = 60  # long enough for the second node to start its worker
     path = write_sweep(tmp_path, data)
     done = segsweep("launch", path.name, "--address", cluster, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
