@@ -103,7 +103,7 @@ class CellSampler:
         )
         self.numbers: dict[str, int] = {}  # config_id → Optuna's trial number
         self._told: set[str] = set()
-        self._known: set[str] = set()
+        self._known: Sequence[ConfigState] = ()
         self._attributes: dict[str, dict[str, Any]] = {}  # what CMA-ES remembers of a draw
         self._drawn, self._asked = 0, dict[str, Any]()
         self._history: list[optuna.trial.FrozenTrial] = []
@@ -112,7 +112,7 @@ class CellSampler:
     def observe(self, configs: Sequence[ConfigState], slots: Sequence[Slot], goal: str) -> None:
         """See how the configs of the cell stand, before the next draw."""
         self._drawn = 0
-        self._known = {_key(config.draws) for config in configs}
+        self._known = configs
         if self.method == "bayes":
             self._history = [self._seen(config, slots, goal) for config in configs]
 
@@ -158,7 +158,8 @@ class CellSampler:
             dict(zip(parameters, combination, strict=True))
             for combination in itertools.product(*[v or [] for v in values])
         ]
-        return [draws for draws in found if _key(draws) not in self._known]
+        tried = {_key(config.draws) for config in self._known}
+        return [draws for draws in found if _key(draws) not in tried]
 
     def _sampler(self, seed: int) -> optuna.samplers.BaseSampler:
         from optuna import samplers
