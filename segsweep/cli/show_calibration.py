@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from typing import TYPE_CHECKING, Any
@@ -84,31 +85,37 @@ def _fits(console: Console, ended: Outcome) -> None:
 
 
 def _table(console: Console, rows: list[Best]) -> None:
+    """A block for each model and dataset, and region or score: so that it fits 80 columns."""
     from segsweep.calibrate.summary import better
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("model", "dataset", "what", "metric"):
-        grid.add_column(name, no_wrap=True)
-    for name in ("at T = 1", "best T", "value", "gain [95 %]", "gain of fitted T, held out"):
-        grid.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        fitted = _gain(row.fitted_gain, row.fitted_gain_low, row.fitted_gain_high)
-        grid.add_row(
-            row.model if row.of != "ensemble" else f"{row.model} (ensemble)",
-            row.dataset,
-            row.what,
-            f"{row.metric} {better(row.metric)}",
-            f"{row.value_at_1:.4f}",
-            f"{row.temperature:.3g}" if row.temperature is not None else "any",
-            f"{row.value:.4f}",
-            _gain(row.gain, row.gain_low, row.gain_high) if row.temperature is not None else "–",
-            fitted if row.temperature is not None else "–",
-        )
-    console.print(grid)
+    for (model, of, dataset, what), block in itertools.groupby(rows, key=_place):
+        ensemble = " (ensemble)" if of == "ensemble" else ""
+        title = f"{model}{ensemble} · {dataset} · {what}"
+        console.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+        grid = Table(box=None, pad_edge=False, header_style="dim")
+        grid.add_column(" metric", no_wrap=True)
+        for name in ("T = 1", "best T", "gain [95 %]", "fitted T, held out"):
+            grid.add_column(name, justify="right", no_wrap=True)
+        for row in block:
+            moves = row.temperature is not None
+            fitted = _gain(row.fitted_gain, row.fitted_gain_low, row.fitted_gain_high)
+            grid.add_row(
+                f" {row.metric} {better(row.metric)}",
+                f"{row.value_at_1:.3f}",
+                f"{row.temperature:.2f}" if row.temperature is not None else "any",
+                _gain(row.gain, row.gain_low, row.gain_high) if moves else "–",
+                fitted if moves else "–",
+            )
+        console.print(grid)
+        console.print()
+
+
+def _place(row: Best) -> tuple[str, str, str, str]:
+    return row.model, row.of, row.dataset, row.what
 
 
 def _gain(value: float | None, low: float | None, high: float | None) -> str:
     if value is None:
         return "–"
-    interval = f" [{low:+.4f}, {high:+.4f}]" if low is not None and high is not None else ""
-    return f"{value:+.4f}{interval}"
+    interval = f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else ""
+    return f"{value:+.3f}{interval}"
