@@ -179,6 +179,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     try:
         wait_for(lambda: _listens(port), 60, "the head node")
         started.append(subprocess.Popen(other, cwd=folders[1], env=environment, **quiet))
+        # a launch counts its slots when it begins: the second node must have joined by then
+        wait_for(lambda: _nodes(port, environment) == 2, 90, "the second node")
         yield f"127.0.0.1:{port}"
     finally:
         for process in started[::-1]:
@@ -187,6 +189,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             process.wait(30)
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _nodes(port: int, environment: dict[str, str]) -> int:
+    command = [RAY, "status", f"--address=127.0.0.1:{port}"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout.split("Pending")[0].count(" node_")
 
 
 def _listens(port: int) -> bool:
@@ -204,7 +212,7 @@ def test_a_cluster_needs_nothing_of_the_driver_but_the_storage_path(
     dataset = {"name": "folder", "root": "data", "image_size": [32, 32], "holdout": 0.25}
     # both paths are relative to the driver's working directory, which no raylet has
     data = {**tiny(dataset=dataset, configs_per_cell=4), "storage_path": "runs"}
-    data["train"]["epochs"] = 60  # long enough for the second node to start its worker
+    data["train"]["epochs"] = 30  # long enough for both nodes to have a share
     path = write_sweep(tmp_path, data)
     done = segsweep("launch", path.name, "--address", cluster, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
