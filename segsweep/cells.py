@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from segsweep import losses, models, optim, space
 from segsweep.data import augment
 from segsweep.errors import Problem, UserError
-from segsweep.pairs import metric_problems, native_problems
+from segsweep.pairs import loss_problems, metric_problems, native_problems
 from segsweep.registry import suggest
 from segsweep.search.sampler import budget
 from segsweep.space import Cell
@@ -44,7 +44,9 @@ def build(spec: SweepSpec, source_options: Mapping[str, Any], found: Found) -> l
         if name not in spec.factors:
             found("factors", Problem(f"{name} is missing", hint=f"add {name}: with one level"))
             return []
-    excluded = _excluded(spec, levels, found)
+    # what names a level that was refused is no mistake of its own
+    whole = all(len(levels[name]) == len(given) for name, given in spec.factors.items())
+    excluded = _excluded(spec, levels, found, whole=whole)
     cells = []
     for combination in itertools.product(*levels.values()):
         labels = {name: label for name, (label, _) in zip(levels, combination, strict=True)}
@@ -55,7 +57,7 @@ def build(spec: SweepSpec, source_options: Mapping[str, Any], found: Found) -> l
         cells.append(_cell(spec, "/".join(labels.values()), labels, config))
     if not cells and all(levels.values()):
         found("exclude", Problem("leaves no cell", hint="remove a rule"))
-    _check_parameters(spec, cells, found)
+    _check_parameters(spec, cells, found, whole=whole)
     return cells
 
 
@@ -131,7 +133,7 @@ def _level(base: Mapping[str, Any], name: str, level: Any) -> tuple[str, Any]:
 
 
 def _excluded(
-    spec: SweepSpec, levels: Mapping[str, list[tuple[str, Any]]], found: Found
+    spec: SweepSpec, levels: Mapping[str, list[tuple[str, Any]]], found: Found, *, whole: bool
 ) -> list[dict[str, set[str]]]:
     """Rules of ``exclude`` as factor → labels; a rule's value is a level or a list of them."""
     rules = []
@@ -147,7 +149,7 @@ def _excluded(
             for value in given if isinstance(given, list) else [given]:
                 label = level_label(name, value)
                 bare = [one for one in labels if one.partition("(")[0] == value]
-                if label not in labels and len(bare) != 1:
+                if label not in labels and len(bare) != 1 and whole:
                     what = f"{label!r} is no level of {name}"
                     found(where, Problem(what, hint=suggest(label, labels)))
                 wanted[name].add(label if label in labels or not bare else bare[0])
@@ -183,7 +185,7 @@ def _exists(config: Mapping[str, Any], path: str) -> bool:
         return False
 
 
-def _check_parameters(spec: SweepSpec, cells: list[Cell], found: Found) -> None:
+def _check_parameters(spec: SweepSpec, cells: list[Cell], found: Found, *, whole: bool) -> None:
     for path, parameter in spec.parameters.items():
         where = f"parameters.{path}"
         if path.split(".")[0] in WHOLE_SWEEP:
@@ -194,7 +196,7 @@ def _check_parameters(spec: SweepSpec, cells: list[Cell], found: Found) -> None:
         if path in spec.factors:
             found(where, Problem("is a factor already", hint="keep it in one place"))
         own = [cell for cell in cells if path in cell.parameters]
-        if not own and cells:
+        if not own and cells and whole:
             valid = sorted(
                 {
                     leaf
@@ -247,6 +249,8 @@ def meaning_problems(
     classes = len(names)
     for where, problem in metric_problems(spec.metric, names):
         found(where, problem)
+    for problem in loss_problems(spec.metric, cells):
+        found("metric.name", problem)
     for problem in native_problems(cells):
         found("factors", problem)
     seen: set[str] = set()

@@ -18,6 +18,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from segsweep.errors import Problem, UnknownName
 
 T = TypeVar("T")
+# what other tools call our keys
+ELSEWHERE = {
+    "learning_rate": "lr", "eta": "reduction_factor", "max_epochs": "epochs", "n_epochs": "epochs",
+    "optim": "optimizer", "n_splits": "k", "n_folds": "k", "direction": "goal",
+    "num_samples": "configs_per_cell", "n_trials": "configs_per_cell",
+    "run_cap": "configs_per_cell", "augmentation": "augment",
+    "scheduler": "schedule", "bs": "batch_size",
+}  # fmt: skip
 
 
 def lookup(table: Mapping[str, T], name: str, what: str) -> T:
@@ -39,9 +47,18 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
 def suggest(name: str, valid: Iterable[str]) -> str:
     """``did you mean 'dice'? valid: bce, dice, …``, for a message's second line."""
     names = list(valid)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    near = nearest(name, names)
     hint = f"valid: {', '.join(names)}" if names else "none are allowed here"
-    return f"did you mean {near[0]!r}? {hint}" if near else hint
+    return f"did you mean {near!r}? {hint}" if near else hint
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The valid name that was probably meant, capitals aside; None where none is near."""
+    lower = {one.lower(): one for one in names}
+    *parents, last = name.lower().split(".")
+    known = ".".join([*parents, ELSEWHERE.get(last, last)])
+    near = difflib.get_close_matches(known, lower, n=1, cutoff=0.6)
+    return lower[near[0]] if near else None
 
 
 @cache

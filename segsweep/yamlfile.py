@@ -22,6 +22,7 @@ from segsweep.errors import Problem, SpecError
 
 MAX_BYTES = 1_000_000
 MAX_VALUES = 100_000
+LARGEST = 2**63 - 1
 PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
@@ -55,8 +56,13 @@ class Document:
         return self.name
 
 
-def read(path: Path) -> Document:
+def read(path: Path, *, interpolate: bool = True) -> Document:
     """Read one YAML file whose root is a mapping.
+
+    Args:
+        path: the file.
+        interpolate: put the environment's ``NAME`` in the place of ``${NAME}``; a file that was
+            not written for segsweep must not be given it.
 
     Raises:
         SpecError: no such file, too large, not UTF-8, or not YAML.
@@ -75,23 +81,25 @@ def read(path: Path) -> Document:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SpecError(Problem(f"is not UTF-8 text: {error.reason}", name)) from error
-    return parse(text, name)
+    return parse(text, name, interpolate=interpolate)
 
 
-def parse(text: str, name: str) -> Document:
+def parse(text: str, name: str, *, interpolate: bool = True) -> Document:
     """As ``read``, from text."""
     try:
         root = YAML(typ="safe", pure=True).compose(io.StringIO(text))
     except MarkedYAMLError as error:
         line = f"{name}:{error.problem_mark.line + 1}" if error.problem_mark else name
-        raise SpecError(Problem(f"is not valid YAML: {error.problem}", line)) from error
+        hint = "is a line indented otherwise than the one above, or a bracket left open?"
+        raise SpecError(Problem(f"is not valid YAML: {error.problem}", line, "", hint)) from error
     except (YAMLError, RecursionError) as error:
         raise SpecError(Problem(f"is not valid YAML: {error}", name)) from error
     if not isinstance(root, MappingNode):
-        raise SpecError(Problem("is not a mapping of keys to values", name))
+        what = "is not a mapping of keys to values" if root is not None else "is empty"
+        raise SpecError(Problem(what, name, hint="a sweep file has lines such as `name: my_sweep`"))
     document = Document(name, {})
     try:
-        document.data = _Walk(document).value(root, ())
+        document.data = _Walk(document, interpolate=interpolate).value(root, ())
     except RecursionError as error:
         raise SpecError(Problem("is nested too deeply", name)) from error
     return document
@@ -122,8 +130,8 @@ def dump(data: Mapping[str, Any]) -> str:
 class _Walk:
     """Turns composed nodes into plain values and notes each line."""
 
-    def __init__(self, document: Document) -> None:
-        self.document = document
+    def __init__(self, document: Document, *, interpolate: bool) -> None:
+        self.document, self.interpolates = document, interpolate
         self.count = 0
         self.constructor = YAML(typ="safe", pure=True).constructor
 
@@ -148,7 +156,12 @@ class _Walk:
         except (ValueError, KeyError, OverflowError) as error:
             self.problem(path, f"cannot be read as a value: {error}", "write a plain value")
             return None
-        return self.interpolate(value, path) if isinstance(value, str) else value
+        if isinstance(value, int) and abs(value) > LARGEST:
+            self.problem(path, "is larger than a whole number of 64 bits", "write a smaller one")
+            return None
+        if isinstance(value, str) and self.interpolates:
+            return self.interpolate(value, path)
+        return value
 
     def mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Any]:
         if not str(node.tag).endswith(":map"):

@@ -36,7 +36,7 @@ parameters:
   train.weight_decay: {min: 3, max: 1}
 method: bays
 tracking: {}
-resources: {gpu: auto}
+resources: {gpu: some}
 method: grid
 """
     found = {(p.where, p.key): p for p in mistakes(text)}
@@ -71,6 +71,18 @@ method: grid
         ("train: {epochs: true}", "train.epochs", "integer"),
         ("train: {lr: '1'}", "train.lr", "number"),
         ("metric: {name: val/loss}", "metric.goal", "minimized"),
+        ("resources: {gpu: some}", "resources.gpu", "or write 'auto'"),
+        ("resources: {gpu: 2}", "resources.gpu", "0.5 lets two trials share one"),
+        ("dataset: {image_size: 48x64}", "dataset.image_size", "write image_size: [192, 256]"),
+        ("dataset: {holdout: 25}", "dataset.holdout", "25 % is 0.25"),
+        ("train: {epochs: '3'}", "train.epochs", "remove the quotes"),
+        (
+            "parameters: {train.optimizer: [adam, sgd]}",
+            "parameters.train.optimizer",
+            "write {values: [adam, sgd]}",
+        ),
+        ("early_stopping: {eta: 3}", "early_stopping.eta", "did you mean 'reduction_factor'"),
+        ("dataset: {holdout: test}", "dataset.holdout", "or write 'official'"),
         ("storage_path: s3://bucket/x", "storage_path", "not available yet"),
         ("configs_per_cell: 4", "configs_per_cell", "needs parameters"),
         ("calibration: {temperatures: {min: 2, max: 1}}", "calibration.temperatures.max", "above"),
@@ -91,7 +103,7 @@ method: grid
 def test_one_mistake(line: str, key: str, what: str) -> None:
     problems = mistakes(MINIMAL + line + "\n")
     assert [problem.key for problem in problems] == [key]
-    assert what in problems[0].what
+    assert what in str(problems[0])
     assert problems[0].where == "f.yaml:3"
 
 

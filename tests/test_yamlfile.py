@@ -52,6 +52,13 @@ def test_an_alias_bomb_is_refused() -> None:
         yamlfile.parse("\n".join(lines), "f.yaml")
 
 
+def test_a_whole_number_that_no_machine_has_is_refused_with_its_line() -> None:
+    document = yamlfile.parse(f"a: 1\nb: [{2**63 - 1}, -{'9' * 400}]", "file")
+    (problem,) = document.problems
+    assert (problem.where, problem.key) == ("file:2", "b[1]")
+    assert "64 bits" in problem.what
+
+
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
     path.write_text("".join(f"key{i:07d}: {i}\n" for i in range(500_000)))
@@ -62,7 +69,7 @@ def test_a_huge_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a: [1", "not valid YAML"), ("- 1", "not a mapping"), ("", "not a mapping")],
+    [("a: [1", "not valid YAML"), ("- 1", "not a mapping"), ("", "is empty")],
 )
 def test_what_is_no_mapping_is_refused(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
@@ -87,3 +94,14 @@ def test_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_dump_and_read_again() -> None:
     data = {"a": 1e-4, "b": {"c": None, "d": [1, True, "1e-4", "no"]}, "e": "x: y"}
     assert yamlfile.parse(yamlfile.dump(data), "f").data == data
+
+
+def test_a_foreign_file_is_given_nothing_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_ROOT", "/data")
+    path = tmp_path / "f.yaml"
+    path.write_text('a: ${SOME_ROOT}\nb: ["${NO_SUCH}"]\n')
+    document = yamlfile.read(path, interpolate=False)
+    assert document.data == {"a": "${SOME_ROOT}", "b": ["${NO_SUCH}"]}
+    assert document.problems == []

@@ -50,7 +50,12 @@ def of(name: str, options: Mapping[str, Any], leave_out: Sequence[str] = ()) -> 
     source = sources.build(name, root=None, options=options)
     colours = source.palette or default(source.classes)
     own = dict(zip(source.classes, colours, strict=True))
-    return {one: "#{:02x}{:02x}{:02x}".format(*own[one]) for one in kept(source.classes, leave_out)}
+    return {one: text(own[one]) for one in kept(source.classes, leave_out)}
+
+
+def text(colour: Sequence[int]) -> str:
+    """(128, 64, 128) → ``#804080``."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -19,14 +19,12 @@ from segsweep.yamlfile import KeyPath
 Mistake = tuple[KeyPath, str, str]  # where, what, hint
 
 OWN_DATASETS = ("validation", "holdout")
-LOWER_IS_BETTER = frozenset({"val/loss"})
+LEAST_SHARE = 0.01  # of a GPU
+LOWER_IS_BETTER = frozenset({"val/loss", "val/fpr95"})
 
 
 def refused(data: Mapping[str, Any]) -> Iterator[Mistake]:
     """Keys and values that are not available yet."""
-    if has(data, ("resources", "gpu")) and data["resources"]["gpu"] == "auto":
-        hint = "write a number such as 1 or 0.5, or leave it out for one GPU where there is any"
-        yield ("resources", "gpu"), "auto is not available yet", hint
     storage = data.get("storage_path")
     if isinstance(storage, str) and "://" in storage:
         hint = "use a folder that every node sees"
@@ -49,7 +47,7 @@ def explain(item: Mapping[str, Any], path: KeyPath) -> tuple[str, str]:
         return f"{value} is not a finite number", ""
     if kind == "extra_forbidden":
         return "unknown key", suggest(str(path[-1]), _fields(SweepSpec, path[:-1]))
-    if kind in ("missing", "too_long") and "image_size" in path:
+    if kind in ("missing", "too_long", "tuple_type") and "image_size" in path:
         return "is [height, width] in pixels", "write image_size: [192, 256]"
     if kind == "missing":
         return "is missing", f"add {path[-1]}:"
@@ -61,7 +59,26 @@ def explain(item: Mapping[str, Any], path: KeyPath) -> tuple[str, str]:
     if kind == "too_short":
         return "is empty", "name at least one level"
     message = str(item["msg"]).replace("Input should be", "should be")
-    return f"{message}, not {value!r}", ""
+    return f"{message}, not {value!r}", _advice(kind, value, path)
+
+
+def _advice(kind: str, value: Any, path: KeyPath) -> str:
+    """What is meant most often by a value of the wrong kind."""
+    if kind in ("int_type", "float_type") and isinstance(value, str):
+        return "it is text: remove the quotes" if _is_number(value) else ""
+    if path[:1] == ("parameters",) and isinstance(value, list):
+        return f"write {{values: [{', '.join(map(str, value))}]}}"
+    if path[-1:] == ("holdout",) and isinstance(value, int | float) and 1 < value < 100:
+        return f"it is a share: {value:g} % is {value / 100:g}"
+    return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def together(spec: SweepSpec) -> Iterator[Mistake]:
@@ -80,6 +97,10 @@ def together(spec: SweepSpec) -> Iterator[Mistake]:
     if spec.metric.goal != wanted:
         what = f"{spec.metric.name} is to be {wanted}d"
         yield ("metric", "goal"), what, f"write goal: {wanted}"
+    gpu = spec.resources.gpu
+    if gpu != "auto" and gpu and not LEAST_SHARE <= gpu <= 1:
+        what = f"a trial uses one GPU, or a share of it down to {LEAST_SHARE:g}, not {gpu:g}"
+        yield ("resources", "gpu"), what, "0.5 lets two trials share one, 0 trains on the CPU"
     yield from _calibration_checks(spec)
     if spec.method != "bayes" and spec.sampler != "tpe":
         what = f"goes with method: bayes, not with method: {spec.method}"

@@ -111,6 +111,9 @@ def _validate(data: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Mistake]]
         found: dict[KeyPath, Mistake] = {}
         for item in error.errors(include_url=False):
             path = _real_path(data, item["loc"])
+            if path in found and item["type"] == "literal_error":  # a number, or a word
+                _, what, hint = found[path]
+                found[path] = path, what, hint or f"or write {item['ctx']['expected']}"
             found.setdefault(path, (path, *mistakes.explain(dict(item), path)))
         return None, list(found.values())
 

@@ -94,10 +94,10 @@ class RaceSpec(_Section):
 
 
 class Resources(_Section):
-    """What one trial occupies; gpu null is one GPU a trial where the cluster has any."""
+    """What one trial occupies; gpu: auto is one GPU a trial where the cluster has any."""
 
     cpu: Annotated[int, Field(ge=1, le=100_000)] = 1
-    gpu: Annotated[float, Field(ge=0)] | None = None
+    gpu: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
 
 
 class Wandb(_Section):

@@ -88,7 +88,7 @@ def test_content_is_the_source_s(root: Path, tmp_path: Path) -> None:
     data = load(prepared.train)
     assert data.image_ids == tuple(f"a{n:02d}" for n in range(12))
     assert data.attributes["patient"][:3] == ("p0", "p0", "p1")
-    assert data.classes == ("background", "lesion")
+    assert data.classes == ("background", "foreground")
     assert data.fingerprint == prepared.fingerprint
     source = build("folder", root=root, options={})
     for row, sample in enumerate(source.samples()):

@@ -107,7 +107,12 @@ def test_names_that_do_not_exist(names: list[str], key: str, message: str, tmp_p
 
 def test_two_classes_must_be_left(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", 6)
-    dataset = {"name": "folder", "root": str(root), "image_size": [16, 16], "leave_out": ["lesion"]}
+    dataset = {
+        "name": "folder",
+        "root": str(root),
+        "image_size": [16, 16],
+        "leave_out": ["foreground"],
+    }
     with pytest.raises(UserError, match="leaves 1 of 2 classes"):
         check(write_sweep(tmp_path, tiny(dataset=dataset)))
 

@@ -136,7 +136,7 @@ class TestFolder:
         make_folder(tmp_path, 2)
         save(tmp_path / "masks" / "a01.png", disc(1))
         source = _folder(tmp_path)
-        assert source.classes == ("background", "lesion")
+        assert source.classes == ("background", "foreground")
         np.testing.assert_array_equal(source.read(source.samples()[1])[1], disc(1))
         assert set(np.unique(source.read(source.samples()[0])[1])) == {0, 1}
 

@@ -6,6 +6,7 @@ one sample at a time at its native size; resizing, caching and splitting are not
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -115,8 +116,11 @@ def missing_root(root: Path | None, what: str, expected: str) -> list[Problem]:
         f"expected a directory, or a .zip archive, that holds {expected}; point `dataset.root` "
         "to it, or set SEGSWEEP_DATA where the sweep file uses ${SEGSWEEP_DATA:-data}"
     )
-    where = str(root.absolute())
-    return [Problem(f"{what} {is_what}", where=where, key="dataset.root", hint=hint)]
+    beside = [one.name for one in root.parent.iterdir()] if root.parent.is_dir() else []
+    if near := difflib.get_close_matches(root.name, beside, n=1):
+        hint = f"did you mean {str(root.parent / near[0])!r}? {hint}"
+    what = f"{what} {is_what}: {root.absolute()}"
+    return [Problem(what, key="dataset.root", hint=hint)]
 
 
 def confined(path: Path, root: Path) -> Path:

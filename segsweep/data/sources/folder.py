@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from segsweep.data.sources.base import (
-    BINARY,
     IGNORE,
     Sample,
     binary_labels,
@@ -33,6 +32,7 @@ from segsweep.data.sources.files import FileSource, list_files, pair
 from segsweep.errors import Problem, UserError
 
 PixelValue = Annotated[int, Field(ge=0, le=65535)]
+UNNAMED = ("background", "foreground")
 
 
 class Folder(FileSource):
@@ -41,7 +41,7 @@ class Folder(FileSource):
     Args:
         root: the directory that holds ``images`` and ``masks``.
         classes: class name → its pixel value in the mask files; the order gives the labels.
-            Without it there are two classes, 0 and either 1 or 255.
+            Without it there are two, background (0) and foreground (1 or 255).
         ignore_index: the pixel value that means "no label here".
         mask_suffix: what mask files have after the image's stem, ``"_mask"``.
     """
@@ -55,7 +55,7 @@ class Folder(FileSource):
         mask_suffix: str = "",
     ) -> None:
         super().__init__(root)
-        self.classes: tuple[str, ...] = tuple(classes) if classes is not None else BINARY
+        self.classes: tuple[str, ...] = tuple(classes) if classes is not None else UNNAMED
         self._suffix = mask_suffix
         self._ignore = ignore_index
         self._table = None if classes is None else _table(classes, ignore_index)
