@@ -56,7 +56,7 @@ def objective(config: dict[str, Any], data: Any, folds: Any, on_epoch: Any) -> f
     from segsweep.engine import evaluate, prepare_model, prepare_process, train_epoch
     from segsweep.metrics import scores
 
-    prepare_process(0, 1)
+    prepare_process(0, 1, torch.device("cpu"))
     device = torch.device("cpu")
     model = prepare_model(models.build(config["model"], classes=2), device)
     loss = losses.build(config["loss"])

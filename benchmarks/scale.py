@@ -8,13 +8,15 @@ from asking for the first trial to the end of the last. Memory is what Python ho
 beyond what it held at the tenth trial, over the trials since (tracemalloc, in a run that is not
 timed). Processor time is beside it, which other work on the machine disturbs less.
 
-Then 60 real short trials with W&B disabled (A) and with ``mode: online`` and a server that refuses
-connections (B), A B B A, whole launches from their first event to the exit of the process.
+Then 60 real short trials with W&B disabled (A), kept offline (B), and with ``mode: online`` and a
+server that refuses connections (C), A B C C B A, whole launches from their first event to the exit
+of the process.
 
 overhead_ratio           seconds a trial at the larger size over those at the smaller
 cpu_ratio                the same of the driver's processor time
 memory_ratio             bytes a trial at the larger size over those at the smaller
-unreachable_wandb_ratio  seconds of B over those of A
+offline_wandb_ratio      seconds of B over those of A
+unreachable_wandb_ratio  seconds of C over those of A
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ SIZES = (300, 3000)
 WARM = 10  # trials before memory is counted
 DEAD = "http://127.0.0.1:9"  # the discard port: nobody listens
 KEY = "0" * 40
+MODES = ("disabled", "offline", "online")  # of W&B
 
 
 def sweep(folder: Path, trials: int, *, epochs: int, wandb: str, images: int = 12) -> Path:
@@ -188,7 +191,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, help="run one launch, here")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--wandb", choices=("disabled", "online"), help=argparse.SUPPRESS)
+    parser.add_argument("--wandb", choices=MODES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.wandb:
         print(real_here(options))
@@ -205,11 +208,11 @@ def main() -> None:
             seconds[size].append(found["seconds"])
             cpu[size].append(found["cpu"])
     memory = {size: measure(size, options.runner, memory=True)["bytes"] for size in (small, large)}
-    real: dict[str, list[float]] = {"disabled": [], "online": []}
-    for mode in ("disabled", "online", "online", "disabled"):
+    real: dict[str, list[float]] = {mode: [] for mode in MODES}
+    for mode in (*MODES, *reversed(MODES)):
         real[mode].append(with_wandb(mode, options.real))
     overhead = median(seconds[large]) / median(seconds[small])
-    lost = median(real["online"]) / median(real["disabled"])
+    kept, lost = (median(real[mode]) / median(real["disabled"]) for mode in MODES[1:])
     rows = [["", f"{small} trials", f"{large} trials", "ratio"]]
     times = [spread([1000 * value for value in seconds[size]]) for size in (small, large)]
     rows.append(["driver, ms a trial", *times, f"{overhead:.3f}"])
@@ -218,13 +221,15 @@ def main() -> None:
     rows.append(["of it processor", *times, f"{busy:.3f}"])
     kib = [f"{memory[size] / 1024:.2f}" for size in (small, large)]
     rows.append(["memory, KiB a trial", *kib, f"{memory[large] / memory[small]:.3f}"])
-    rows.append(["", "W&B disabled", "out of reach", "ratio"])
-    both = [spread(real[mode]) for mode in ("disabled", "online")]
-    rows.append([f"s, {options.real} real trials", *both, f"{lost:.3f}"])
+    for name, mode, ratio in (("offline", "offline", kept), ("out of reach", "online", lost)):
+        rows.append(["", "W&B disabled", name, "ratio"])
+        both = [spread(real[one]) for one in ("disabled", mode)]
+        rows.append([f"s, {options.real} real trials", *both, f"{ratio:.3f}"])
     figures = {
         "overhead_ratio": overhead,
         "cpu_ratio": busy,
         "memory_ratio": memory[large] / memory[small],
+        "offline_wandb_ratio": kept,
         "unreachable_wandb_ratio": lost,
         "runner": options.runner,
         "seconds_a_trial": seconds,

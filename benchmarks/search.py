@@ -25,8 +25,9 @@ from benchmarks.common import arguments, report
 from benchmarks.generated import AXES, KINDS, Array, Surface
 from segsweep.identity import digest
 from segsweep.ledger import MemoryLedger
-from segsweep.runners.replay import Curves, Rule, Score, read_csv, replay, true_scores
-from segsweep.search import Search
+from segsweep.runners.recorded import Curves, read_csv
+from segsweep.runners.replay import Rule, Score, replay, true_scores
+from segsweep.search import Pool, Search
 from segsweep.space import Cell, Parameter
 from segsweep.spec import SweepSpec
 
@@ -151,7 +152,7 @@ def one_search(spec: SweepSpec, surfaces: Mapping[str, Surface]) -> tuple[float,
     blank = {"x": dict.fromkeys(AXES, 0.5), "train": {"epochs": EPOCHS}}
     count = spec.configs_per_cell or 1
     cells = [Cell(name, {}, {**blank, "cell": name}, axes, count) for name in surfaces]
-    search = Search(spec, cells, MemoryLedger(), lambda config: digest(config))
+    search = Search(Pool(spec, cells, MemoryLedger(), lambda config: digest(config)))
     used = 0
     while (job := search.next()) is not None:
         x = _point(job.config)

@@ -54,7 +54,7 @@ def in_a_trial(checked: Checked, folder: Path) -> float:
 
 
 def bare(checked: Checked) -> float:
-    prepare_process(0, 1)
+    prepare_process(0, 1, torch.device("cpu"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cell = checked.cells[0]
     model = prepare_model(models.build(cell.config["model"], classes=2), device)

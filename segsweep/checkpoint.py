@@ -34,7 +34,10 @@ def save(path: Path, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, An
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {HEADER: json.dumps(facts), checksum.KEY: checksum.BLANK}
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's umask has it: the library writes 0600
         save_file(plain, temporary, metadata=metadata)
+        temporary.chmod(mode)
         checksum.seal(temporary)
         temporary.replace(path)
     except SafetensorError as error:
@@ -61,7 +64,13 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def remove_leftovers(folder: Path) -> int:
     """Delete the temporary files of killed writers below ``folder``; how many there were."""
-    found = list(folder.rglob(".*.tmp"))
+    # not rglob, which fails where a folder vanishes meanwhile: W&B may still be tidying up
+    found = [
+        Path(place) / name
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name.startswith(".") and name.endswith(".tmp")
+    ]
     for path in found:
         path.unlink(missing_ok=True)
     return len(found)

@@ -12,14 +12,17 @@ import torch
 from segsweep import checkpoint, losses, models
 from segsweep.data.cache import ImageSet
 from segsweep.data.loader import Loader
-from segsweep.engine import Evaluation, evaluate, prepare_model, prepare_process
-from segsweep.errors import TrialError
+from segsweep.engine import Evaluation, device_of, evaluate, prepare_model, prepare_process
+from segsweep.errors import SegsweepError, first_line
 from segsweep.metrics import scores, wanted_extras
 from segsweep.models import runtime
 from segsweep.progress import BEST
 from segsweep.trial import directory
 
 HOLDOUT = "holdout.safetensors"
+# what one champion may fail by while the others go on: a damaged file, numbers that overflow,
+# memory (torch's is a RuntimeError)
+CANNOT = (SegsweepError, ValueError, RuntimeError, OSError)
 
 
 @dataclass(frozen=True)
@@ -40,23 +43,19 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
         item: trial id, config id, fold and replicate.
 
     Returns:
-        ``trial_id`` and ``holdout_<score>`` of every score; counts lie beside the checkpoint.
-        Where the checkpoint cannot be used, ``trial_id`` and ``error``.
+        ``holdout_<score>`` of every score; counts lie beside the checkpoint. Where it cannot be
+        scored, ``error``.
     """
-    trial_id, config_id, fold, replicate = item
+    _, config_id, fold, replicate = item
     place = directory(shared.run_directory, config_id, fold, replicate)
+    data, device = shared.holdout, device_of(shared.gpu)
+    prepare_process(0, shared.cpus, device)
     try:
         tensors, facts = checkpoint.load(place / BEST)
-    except TrialError as error:
-        return {"trial_id": trial_id, "error": str(error)}
-    config, data = facts["config"], shared.holdout
-    prepare_process(0, shared.cpus)
-    device = torch.device("cuda" if shared.gpu else "cpu")
-    model = model_of(tensors, facts, len(data.classes), device)
-    try:
-        result = _evaluate(model, data, config, device)
-    except torch.OutOfMemoryError as error:
-        return {"trial_id": trial_id, "error": f"out of memory on the holdout: {error}"}
+        model = model_of(tensors, facts, len(data.classes), device)
+        result = _evaluate(model, data, facts["config"], device)
+    except CANNOT as error:
+        return {"error": f"cannot be scored on the holdout: {first_line(error)}"}
     kept = {
         "image_ids": [data.image_ids[i] for i in result.indices],
         "classes": list(data.classes),
@@ -64,7 +63,7 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
     checkpoint.save(Path(place) / HOLDOUT, {"matrix": torch.from_numpy(result.matrix)}, kept)
     values = scores(result.matrix, data.classes) | result.extras
     found = {f"holdout_{name}": value for name, value in values.items()}
-    return {"trial_id": trial_id, "holdout_loss": result.loss, **found}
+    return {"holdout_loss": result.loss, **found}
 
 
 def _evaluate(
@@ -108,27 +107,24 @@ def time_champion(shared: Timing, item: tuple[str, int, int]) -> dict[str, Any]:
         item: config id, fold and replicate.
 
     Returns:
-        ``config_id``, ``runtime_ms`` and under what it was measured (``runtime.Runtime``). Where
-        the checkpoint cannot be used, ``config_id`` and ``error``.
+        ``runtime_ms`` and under what it was measured (``runtime.Runtime``). Where it cannot be
+        timed, ``error``.
     """
-    config_id, fold, replicate = item
+    place = directory(shared.run_directory, *item)
+    device = device_of(shared.gpu)
+    prepare_process(0, shared.cpus, device)
     try:
-        tensors, facts = checkpoint.load(
-            directory(shared.run_directory, config_id, fold, replicate) / BEST
+        tensors, facts = checkpoint.load(place / BEST)
+        height, width = facts["config"]["dataset"]["image_size"]
+        found = runtime.measure(
+            model_of(tensors, facts, shared.classes, device),
+            (height, width),
+            device=device,
+            precision=facts["config"]["train"]["precision"],
         )
-    except TrialError as error:
-        return {"config_id": config_id, "error": str(error)}
-    prepare_process(0, shared.cpus)
-    device = torch.device("cuda" if shared.gpu else "cpu")
-    height, width = facts["config"]["dataset"]["image_size"]
-    found = runtime.measure(
-        model_of(tensors, facts, shared.classes, device),
-        (height, width),
-        device=device,
-        precision=facts["config"]["train"]["precision"],
-    )
+    except CANNOT as error:
+        return {"error": f"cannot be timed: {first_line(error)}"}
     return {
-        "config_id": config_id,
         "runtime_ms": found.milliseconds,
         "runtime_least_ms": found.least,
         "runtime_most_ms": found.most,

@@ -66,8 +66,8 @@ def refuse_other_sweep(before: Run, checked: Checked) -> None:
         change = _difference(", ".join(old["factors"]), ", ".join(new["factors"]))
         what = f"the factors themselves have changed since the run began ({change})"
         problems.append(Problem(what, str(place), "factors", hint))
-    split = next((e for e in before.events if e["event"] == "split"), None)
-    if split is not None and not problems:
+    split = before.split
+    if split and not problems:
         if split["fingerprint"] != checked.prepared.fingerprint:
             problems.append(Problem("the images have changed since", str(place), "dataset", hint))
         elif split["folds_hash"] != checked.folds.hash:

@@ -53,11 +53,16 @@ def device_facts() -> dict[str, Any]:
     return {"device": torch.cuda.get_device_name(), "type": "cuda", "precision": precision}
 
 
-def prepare_process(seed: int, threads: int) -> None:
+def device_of(gpu: float) -> torch.device:
+    """Where to compute with such a share of a GPU; 0 is the CPU, whatever else is there."""
+    return torch.device("cuda" if gpu else "cpu")
+
+
+def prepare_process(seed: int, threads: int, device: torch.device) -> None:
     """Put everything that a trial before might have changed into a known state."""
     import cv2
 
-    if torch.cuda.is_available():  # a trial that ran out of memory has left its own behind
+    if device.type == "cuda":  # a trial that ran out of memory has left its own behind
         gc.collect()
         torch.cuda.empty_cache()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -67,7 +72,7 @@ def prepare_process(seed: int, threads: int) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     # a few CUDA kernels have no deterministic twin: those warn; on the CPU it would only cost
-    torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)
+    torch.use_deterministic_algorithms(device.type == "cuda", warn_only=True)
     torch.manual_seed(seed)
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-IDENTITY_VERSION = 1
+IDENTITY_VERSION = 2
 
 # of a trial config: paths, resources, storage, budgets and stopping rules are not among them
 IDENTITY_KEYS = ("model", "loss", "train", "dataset", "folds", "metric", "seed")
@@ -32,14 +32,8 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def config_id(config: Mapping[str, Any], fingerprint: str, folds_hash: str) -> str:
-    """The first 12 hex digits of the hash of a fully resolved trial config and its data.
-
-    Args:
-        config: the trial config, every default filled in.
-        fingerprint: of the decoded data.
-        folds_hash: of the assignment of images to folds.
-    """
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a trial config can change a number."""
     kept = {
         key: {k: v for k, v in config[key].items() if k not in EXCLUDED[key]}
         if key in EXCLUDED
@@ -49,7 +43,18 @@ def config_id(config: Mapping[str, Any], fingerprint: str, folds_hash: str) -> s
     # where the hash of a file's content stands beside its path, the path says nothing more
     model = kept["model"]
     kept["model"] = {k: v for k, v in model.items() if f"{k}_sha256" not in model}
-    return digest([IDENTITY_VERSION, kept, fingerprint, folds_hash])[:12]
+    return kept
+
+
+def config_id(config: Mapping[str, Any], fingerprint: str, folds_hash: str) -> str:
+    """The first 12 hex digits of the hash of a fully resolved trial config and its data.
+
+    Args:
+        config: the trial config, every default filled in.
+        fingerprint: of the decoded data.
+        folds_hash: of the assignment of images to folds.
+    """
+    return digest([IDENTITY_VERSION, _decisive(config), fingerprint, folds_hash])[:12]
 
 
 def trial_id(config: str, fold: int, replicate: int = 0) -> str:
@@ -57,13 +62,19 @@ def trial_id(config: str, fold: int, replicate: int = 0) -> str:
     return f"{config}-f{fold}" + (f"-r{replicate}" if replicate else "")
 
 
-def trial_seed(seed: int, fold: int, replicate: int = 0) -> int:
+def trial_seed(config: Mapping[str, Any], fold: int, replicate: int = 0) -> int:
     """The seed of one trial, a 31-bit number.
 
-    Every config meets the same draws on the same fold, so that a difference is not luck of the
-    draw alone.
+    Configs have seeds of their own: race and comparison take what config + fold leave over for
+    the noise of seeds, and seeds that all configs of a model shared would not be in it (on PH2 two
+    thirds of that noise were shared: initial weights and the order of images).
     """
-    return int(digest([seed, fold, replicate])[:8], 16) >> 1
+    return int(digest([_decisive(config), fold, replicate])[:8], 16) >> 1
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def format_value(value: Any) -> str:

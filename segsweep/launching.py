@@ -12,11 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from segsweep import __version__, closing, fulldisk, identity, models, results, rundir, tracking
+from segsweep import __version__, fulldisk, identity, models, results, rundir, tracking
 from segsweep import spec as spec_module
-from segsweep.calibrate.keep import keep
+from segsweep.champions import Closing
 from segsweep.check import Checked, check
-from segsweep.closing import score_holdout, time_champion
 from segsweep.compare import Ranked, rank
 from segsweep.continuation import (
     bring_up_to_date,
@@ -41,7 +40,7 @@ from segsweep.ledger import LEDGER, Event, Ledger
 from segsweep.progress import LAST, PREVIOUS
 from segsweep.runners import Runner
 from segsweep.runners.start import start
-from segsweep.search import Search
+from segsweep.search import Pool, Search
 from segsweep.spec import SweepSpec
 from segsweep.state import SearchState
 from segsweep.trial import Inputs, directory
@@ -71,6 +70,20 @@ class Outcome:
     started: int
     warnings: Sequence[str]
     notes: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        return {
+            "name": self.spec.name,
+            "run_directory": str(self.run_directory),
+            "exit_code": self.exit_code,
+            "started": self.started,
+            "undecided": dict(self.undecided),
+            "without_champion": list(self.without_champion),
+            "ranking": [row.as_dict() for row in self.ranking],
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+        }
 
 
 def launch(
@@ -144,11 +157,11 @@ class _Launch:
     ) -> None:
         self.place, self.runner, self.console, self.stale = place, runner, console, stale
         self.facts = runner.facts(checked.spec)
-        self.checked = checked.with_spec(filled(checked.spec, self.facts, earlier(place)))
+        self.begun = earlier(place)
+        self.checked = checked.with_spec(filled(checked.spec, self.facts, self.begun))
         self.spec = self.checked.spec
         self.encoders = encoders
         self.started: dict[str, Event] = {}
-        self.unscored: dict[str, str] = {}
         self.metric = self.spec.metric.name.replace("/", "_")
 
     def run(self, retry_failed: bool, interrupt: Interrupt) -> Outcome:
@@ -160,7 +173,6 @@ class _Launch:
         ledger.listen(tracker.on_event)
         ledger.listen(display.on_event)
         ledger.listen(self._forget_last)
-        interrupted = False
         before = len(ledger.events)
         try:
             self._announce(ledger)
@@ -168,33 +180,43 @@ class _Launch:
             if retry_failed:
                 reopen_failed(ledger, self.metric)
             search = self._search(ledger)
-            display.start()
-            try:
-                interrupt.check()
-                self.runner.run(search, self._inputs(), interrupt)
-                search.conclude()
-                self._close(ledger, search.state, interrupt)
-                self._time(ledger, search.state, interrupt)
-                gpu = self.facts["gpu"]
-                notes += keep(self.checked, search.state, self.place, self.runner, gpu, interrupt)
-            except KeyboardInterrupt:
-                interrupted = True
-            finally:
-                display.stop()
+            closing = Closing(
+                self.checked, search.state, ledger, self.place, self.runner, self.facts["gpu"],
+                interrupt,
+            )  # fmt: skip
+            with display:
+                interrupted = self._work(search, closing, interrupt)
+            notes += closing.notes
             notes += results.write(self.place, ledger.events, self.metric, self.spec.metric.goal)
-            left = {**undecided(search.state, self.checked), **self.unscored}
-            champions = search.state.champions
+            left = {**undecided(search.state, self.checked), **closing.unscored}
             ledger.append("close", status="interrupted" if interrupted else "done")
         finally:
             ledger.close()
             warnings = tracker.close()
-        code = EXIT_INTERRUPTED if interrupted else EXIT_UNDECIDED if left else EXIT_OK
         news = ledger.events[before:]
-        started = sum(event["event"] == "start" for event in news)
         notes += [display.damage(event) for event in news if event["event"] == "damaged"]
-        ranking = rank(self.spec, ledger.events)
-        bare = [cell.name for cell in self.checked.cells if cell.name not in champions]
-        return Outcome(code, self.place, self.spec, ranking, left, bare, started, warnings, notes)
+        return Outcome(
+            EXIT_INTERRUPTED if interrupted else EXIT_UNDECIDED if left else EXIT_OK,
+            self.place,
+            self.spec,
+            rank(self.spec, ledger.events),
+            left,
+            [c.name for c in self.checked.cells if c.name not in search.state.champions],
+            sum(event["event"] == "start" for event in news),
+            warnings,
+            notes,
+        )
+
+    def _work(self, search: Search, closing: Closing, interrupt: Interrupt) -> bool:
+        """Run what is missing; was it interrupted?"""
+        try:
+            interrupt.check()
+            self.runner.run(search, self._inputs(), interrupt)
+            search.conclude()
+            closing.run()
+        except KeyboardInterrupt:
+            return True
+        return False
 
     def _announce(self, ledger: Ledger) -> None:
         ledger.append(
@@ -202,6 +224,7 @@ class _Launch:
             version=__version__,
             pid=os.getpid(),
             host=socket.gethostname(),
+            cwd=str(Path.cwd()),
             command=" ".join(
                 Path(part).name if i == 0 else part for i, part in enumerate(sys.argv)
             ),
@@ -212,7 +235,7 @@ class _Launch:
         )
         checked = self.checked
         group_by = self.spec.folds.group_by
-        if not any(event["event"] == "split" for event in ledger.events):
+        if self.begun is None or not self.begun.split:
             ledger.append(
                 "split",
                 fingerprint=checked.prepared.fingerprint,
@@ -228,13 +251,14 @@ class _Launch:
 
     def _search(self, ledger: Ledger) -> Search:
         fingerprint, folds = self.checked.prepared.fingerprint, self.checked.folds.hash
-        return Search(
+        pool = Pool(
             self.spec,
             self.checked.cells,
             ledger,
             lambda config: identity.config_id(config, fingerprint, folds),
             self.place / rundir.JOURNAL,
         )
+        return Search(pool)
 
     def _inputs(self) -> Inputs:
         return Inputs(
@@ -245,40 +269,6 @@ class _Launch:
             cpus=self.spec.resources.cpu,
             gpu=self.facts["gpu"],
         )
-
-    def _close(self, ledger: Ledger, state: SearchState, interrupt: Interrupt) -> None:
-        """Score on the holdout what was not scored yet."""
-        if self.checked.holdout is None:
-            return
-        names = {cell.name for cell in self.checked.cells}
-        items = [
-            (trial.trial_id, trial.config_id, *slot)
-            for cell, config_id in state.champions.items()
-            for slot, trial in state.configs[config_id].trials.items()
-            if cell in names and slot in self.spec.slots and trial.trial_id not in state.holdout
-        ]
-        shared = closing.Shared(
-            self.checked.holdout, str(self.place), self.spec.resources.cpu, self.facts["gpu"]
-        )
-        for found in self.runner.map(score_holdout, shared, items, self.spec):
-            if "error" in found:
-                self.unscored[found["trial_id"]] = found["error"]
-            else:
-                state.apply(ledger.append("holdout", **found))
-            interrupt.check()
-
-    def _time(self, ledger: Ledger, state: SearchState, interrupt: Interrupt) -> None:
-        """Time each champion's model, one after the other, so that none disturbs another."""
-        timed = {event["config_id"] for event in ledger.events if event["event"] == "runtime"}
-        classes, cpus = len(self.checked.data.classes), self.spec.resources.cpu
-        shared = closing.Timing(str(self.place), classes, cpus, self.facts["gpu"])
-        for config_id in state.champions.values():
-            if config_id not in timed:
-                item = (config_id, *self.spec.slots[0])
-                for found in self.runner.map(time_champion, shared, [item], self.spec):
-                    if "error" not in found:
-                        ledger.append("runtime", **found)
-                interrupt.check()
 
     def _forget_last(self, event: Event) -> None:
         """A finished trial goes on no more: its last checkpoints make room."""

@@ -6,11 +6,13 @@ Every line is on the disk before the decision that it records takes effect. Ever
 ========== ====================================================================================
 event      fields beside ``event`` and ``time`` (seconds since 1970)
 ========== ====================================================================================
-launch     version, pid, host, command, spec (every default filled in), device, cells (→ configs),
-           versions (of Python and the libraries that numbers hang on)
+launch     version, pid, host, cwd (which relative paths of the spec begin at), command, spec (every
+           default filled in), device, cells (→ configs), versions (of Python and the libraries that
+           numbers hang on)
 split      fingerprint, folds_hash, classes, palette (RGB by class, or null), images, decodes,
            folds (image id → fold), holdout, groups (image id → group, where the sweep has group_by)
-config     config_id, cell, levels, number (in its cell), params, draws (Optuna's), config
+config     config_id, cell, levels, number (in its cell), params, draws (Optuna's), config; memory
+           of a sampler that has one (CMA-ES)
 start      trial_id, config_id, fold, replicate, attempt, micro_batch (images a pass; null: all)
 lost       trial_id, error: the worker died, the trial is handed out again; where memory ran out,
            micro_batch: with so many images a pass
@@ -125,6 +127,7 @@ class Ledger:
         self._file = path.open("ab", buffering=0)
         self.torn = self._file.tell() - whole
         self._file.truncate(whole)
+        self._file.seek(whole)
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from segsweep import losses, models, optim
 from segsweep.check import Checked
-from segsweep.engine import prepare_images, prepare_model
+from segsweep.engine import autocast, device_facts, prepare_images, prepare_model
 from segsweep.losses import weighting
 from segsweep.space import Cell
 from segsweep.spec import SweepSpec
@@ -121,11 +121,12 @@ def plan(checked: Checked, on_cell: Callable[[str], None] = lambda _: None) -> P
     )
 
 
-def _concurrent(cpu: int, share: float | None, gpu: bool) -> int:
+def _concurrent(cpu: int, share: float | str, gpu: bool) -> int:
     by_cpu = max(1, (os.cpu_count() or 1) // cpu)
     if not gpu:
         return by_cpu
-    return max(1, min(by_cpu, math.floor(torch.cuda.device_count() / (share or 1.0))))
+    each = share if isinstance(share, float) else 1.0  # auto
+    return max(1, min(by_cpu, math.floor(torch.cuda.device_count() / each)))
 
 
 def _cost(checked: Checked, cell: Cell, device: torch.device) -> CellCost:
@@ -192,13 +193,19 @@ def _timed(checked: Checked, cell: Cell, device: torch.device) -> tuple[int, int
         config["train"]["optimizer"], model, lr=1e-4, weight_decay=0.0
     )
 
+    precision = config["train"]["precision"]
+    if precision == "auto":
+        precision = device_facts()["precision"] if device.type == "cuda" else "fp32"
+
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss(model(prepare_images(images, device)), masks).backward()
+        with autocast(device, precision):
+            value = loss(model(prepare_images(images, device)), masks)
+        value.backward()
         optimizer.step()
 
     def check() -> None:
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(device, precision):
             model(prepare_images(images, device))
 
     model.train()

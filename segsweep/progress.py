@@ -42,10 +42,11 @@ class Progress:
         optimizer: torch.optim.Optimizer,
         schedule: optim.Schedule,
         scaler: torch.amp.GradScaler,
+        device: torch.device,
     ) -> None:
         self.place, self.last, self.best = place, place / LAST, place / BEST
         self.model, self.optimizer = model, optimizer
-        self.schedule, self.scaler = schedule, scaler
+        self.schedule, self.scaler, self.device = schedule, scaler, device
         self.epoch = self.best_epoch = 0
         self.best_value: float | None = None
         self.damaged: list[str] = []
@@ -86,8 +87,8 @@ class Progress:
             **checkpoint.prefixed("optimizer", slots),
             "rng.cpu": torch.get_rng_state(),
         }
-        if torch.cuda.is_available():
-            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         facts = {
             "report": report,
             "best_epoch": self.best_epoch,
@@ -116,6 +117,8 @@ class Progress:
                 try:
                     return self._restore(*checkpoint.load(path))
                 except TrialError as error:
+                    if _unreachable(error.__cause__):
+                        raise  # what is there may be whole: another attempt goes on from it
                     self.damaged.append(f"{path.name} cannot be used: {error.__cause__ or error}")
                     path.unlink()
         return None
@@ -127,12 +130,17 @@ class Progress:
         self.schedule.load_state_dict(facts["schedule"])
         self.scaler.load_state_dict(facts["scaler"])
         torch.set_rng_state(tensors["rng.cpu"])
-        if "rng.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["rng.cuda"])
+        if "rng.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)
         report: Report = facts["report"]
         self.epoch = report["epoch"]
         self.best_epoch, self.best_value = facts["best_epoch"], facts["best_value"]
         return report
+
+
+def _unreachable(cause: BaseException | None) -> bool:
+    """Did the disk not answer, which says nothing about what the file holds?"""
+    return isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
 
 
 def save_evidence(

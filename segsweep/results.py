@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from segsweep import checksum
+from segsweep import pixelcounts
 from segsweep.ledger import Event
-from segsweep.state import SearchState
+from segsweep.state import ConfigState, SearchState, TrialState
 
 SCHEMA_VERSION = "1"
 FILES = ("trials", "epochs", "images", "confusion")
@@ -113,44 +110,12 @@ def build(
         tables["epochs"] = pa.Table.from_pylist(epoch_rows(events), schema=schema)
     if not {"images", "confusion"} & set(only):
         return tables, []
-    images, confusion, damaged = _evidence_rows(run_directory, trials)
+    images, confusion, damaged = pixelcounts.rows(run_directory, trials)
     if "images" in only:
         tables["images"] = pa.Table.from_pylist(images, schema=IMAGES)
     if "confusion" in only:
         tables["confusion"] = pa.Table.from_pylist(confusion, schema=CONFUSION)
     return tables, damaged
-
-
-def evidence_path(run_directory: Path, trial: Row, split: str) -> Path:
-    """Where the pixel counts of a trial's images lie, ``validation`` or ``holdout``."""
-    name = {"validation": "evidence", "holdout": "holdout"}[split]
-    place = run_directory / "trials" / str(trial["config_id"]) / fold_name(trial)
-    return place / f"{name}.safetensors"
-
-
-def _evidence_rows(
-    run_directory: Path, trials: Sequence[Row]
-) -> tuple[list[Row], list[Row], list[str]]:
-    """Rows of images and of pixels, and what is damaged."""
-    images: list[Row] = []
-    damaged: list[str] = []
-    confusion: list[Row] = []
-    for trial in trials:
-        for split in ("validation", "holdout"):
-            path = evidence_path(run_directory, trial, split)
-            evidence = read_evidence(path)
-            if evidence is None and path.exists():
-                damaged.append(f"{path} is damaged: its images are missing from the results")
-            if evidence is not None:
-                images += _image_rows(trial["trial_id"], split, *evidence)
-                confusion += _confusion_rows(trial["trial_id"], split, *evidence)
-    return images, confusion, damaged
-
-
-def fold_name(trial: Row) -> str:
-    """A trial's folder inside its config's."""
-    replicate = f"-r{trial['replicate']}" if trial["replicate"] else ""
-    return f"fold{trial['fold']}{replicate}"
 
 
 def class_scores(events: Sequence[Event]) -> list[str]:
@@ -180,60 +145,81 @@ def epoch_rows(events: Sequence[Event]) -> list[Row]:
 def trial_rows(events: Sequence[Event], metric: str, goal: str) -> list[Row]:
     """One row a trial, with the scores of its best epoch."""
     state = SearchState(metric, events)
-    epochs: dict[str, list[Event]] = {}
-    ends: dict[str, Event] = {}
-    holdout: dict[str, Event] = {}
-    runtime: dict[str, float] = {}
-    for event in events:
-        if event["event"] == "epoch":
-            epochs.setdefault(event["trial_id"], []).append(event)
-        elif event["event"] == "end":
-            ends[event["trial_id"]] = event
-        elif event["event"] == "holdout":
-            holdout[event["trial_id"]] = event
-        elif event["event"] == "runtime":
-            runtime[event["config_id"]] = event["runtime_ms"]
     champions = set(state.champions.values())
     scores = [*SCORES, *class_scores(events)]
+    told = _Told(events)
     rows = []
     for trial in state.trials.values():
-        config = state.configs[trial.config_id]
-        model = str(config.config["model"]["name"])
-        curve = epochs.get(trial.trial_id, [])
+        config, name = state.configs[trial.config_id], trial.trial_id
+        curve = told.epochs.get(name, [])
         best = _best(curve, metric, goal)
-        seconds = sum(event["train_seconds"] for event in curve)
-        images = sum(event["images"] for event in curve)
-        scored = holdout.get(trial.trial_id, {})
+        scored = told.holdout.get(name, {})
         rows.append(
             {
-                "trial_id": trial.trial_id,
-                "config_id": trial.config_id,
-                "cell": config.cell,
-                "model": model,
-                "encoder": model.partition("/")[2] or None,
-                "loss": config.levels["loss"],
-                "fold": trial.fold,
-                "replicate": trial.replicate,
-                "params": json.dumps(config.params),
+                **_what(trial, config),
                 "status": trial.status,
                 "stopped_by": trial.stopped_by,
                 "epochs": len(curve),
                 "best_epoch": best.get("epoch"),
                 "metric": best.get(metric),
                 **{f"val_{name}": best.get(f"val_{name}") for name in scores},
-                "train_seconds": seconds,
-                "images_per_second": images / seconds if seconds else None,
+                **_speed(curve),
                 "parameters": best.get("parameters"),
                 "attempts": trial.attempts,
                 "micro_batch": trial.micro_batch or config.config["train"].get("batch_size"),
-                "node": ends.get(trial.trial_id, {}).get("node"),
+                "node": told.ends.get(name, {}).get("node"),
                 "error": trial.error,
                 "champion": trial.config_id in champions,
                 **{f"holdout_{name}": scored.get(f"holdout_{name}") for name in scores},
-                "runtime_ms": runtime.get(trial.config_id),
+                "runtime_ms": told.runtime.get(trial.config_id),
             }
         )
     return rows
+
+
+class _Told:
+    """What the ledger says of trials, by trial (``runtime``: by config)."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.epochs: dict[str, list[Event]] = {}
+        self.ends: dict[str, Event] = {}
+        self.holdout: dict[str, Event] = {}
+        self.runtime: dict[str, float] = {}
+        for event in events:
+            if event["event"] == "epoch":
+                self.epochs.setdefault(event["trial_id"], []).append(event)
+            elif event["event"] == "end":
+                self.ends[event["trial_id"]] = event
+            elif event["event"] == "holdout":
+                self.holdout[event["trial_id"]] = event
+            elif event["event"] == "runtime":
+                self.runtime[event["config_id"]] = event["runtime_ms"]
+
+
+def _what(trial: TrialState, config: ConfigState) -> Row:
+    """What a trial was."""
+    model = str(config.config["model"]["name"])
+    return {
+        "trial_id": trial.trial_id,
+        "config_id": trial.config_id,
+        "cell": config.cell,
+        "model": model,
+        "encoder": model.partition("/")[2] or None,
+        "loss": config.levels["loss"],
+        "fold": trial.fold,
+        "replicate": trial.replicate,
+        "params": json.dumps(config.params),
+    }
+
+
+def _speed(curve: Sequence[Event]) -> Row:
+    """How long a trial trained, and how fast."""
+    seconds = sum(event["train_seconds"] for event in curve)
+    images = sum(event["images"] for event in curve)
+    return {
+        "train_seconds": seconds,
+        "images_per_second": images / seconds if seconds else None,
+    }
 
 
 def _best(curve: Sequence[Event], metric: str, goal: str) -> Event:
@@ -243,58 +229,6 @@ def _best(curve: Sequence[Event], metric: str, goal: str) -> Event:
     if not known:
         return curve[0] if curve else {}
     return max(known, key=lambda event: sign * event[metric])
-
-
-def read_evidence(
-    path: Path, name: str = "matrix"
-) -> tuple[NDArray[np.int64], dict[str, Any]] | None:
-    """One array of an evidence file and its facts; None where there are none.
-
-    The default are the (N, K, K) confusion matrices of a split.
-    """
-    try:
-        checksum.verify(path)
-        with safe_open(path, framework="numpy") as file:
-            facts = json.loads(file.metadata()["segsweep"])
-            return file.get_tensor(name), facts
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return None
-
-
-def _image_rows(
-    trial_id: str, split: str, matrix: NDArray[np.int64], facts: dict[str, Any]
-) -> Iterator[Row]:
-    classes = facts["classes"]
-    scored = [1] if len(classes) == 2 else range(len(classes))
-    for image_id, counts in zip(facts["image_ids"], matrix, strict=True):
-        for label in scored:
-            tp = int(counts[label, label])
-            yield {
-                "trial_id": trial_id,
-                "split": split,
-                "image_id": image_id,
-                "class": classes[label],
-                "tp": tp,
-                "fp": int(counts[:, label].sum()) - tp,
-                "fn": int(counts[label, :].sum()) - tp,
-                "valid": int(counts.sum()),
-            }
-
-
-def _confusion_rows(
-    trial_id: str, split: str, matrix: NDArray[np.int64], facts: dict[str, Any]
-) -> Iterator[Row]:
-    classes = facts["classes"]
-    pooled = matrix.sum(axis=0)
-    for i, truth in enumerate(classes):
-        for j, predicted in enumerate(classes):
-            yield {
-                "trial_id": trial_id,
-                "split": split,
-                "truth": truth,
-                "predicted": predicted,
-                "pixels": int(pooled[i, j]),
-            }
 
 
 def _save(path: Path, table: pa.Table) -> None:

@@ -18,6 +18,7 @@ from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
 
 SWEEP, RESOLVED, JOURNAL, LOCK = "sweep.yaml", "resolved.yaml", "optuna.journal", ".lock"
+RUNS = "runs"  # where runs are kept, unless a sweep file says otherwise
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,31 @@ class Run:
         """The compared metric's name in ledger and columns, ``val_iou``."""
         return self.spec.metric.name.replace("/", "_")
 
+    def located(self, text: str) -> str:
+        """A path of its settings, which begins where the sweep was last launched, made absolute.
 
-def find(run: str, storage_path: str = "runs") -> Path:
+        Where nothing is there, it begins in the working directory.
+        """
+        launch = next(e for e in reversed(self.events) if e["event"] == "launch")
+        path = Path(launch.get("cwd", ".")) / text
+        return str(path if path.exists() else Path(text).absolute())
+
+    @property
+    def split(self) -> Event:
+        """Which images are in which fold; empty in a run that has begun nothing.
+
+        The last word counts: what was split before anything was trained may be split anew.
+        """
+        return next((e for e in reversed(self.events) if e["event"] == "split"), {})
+
+
+def names(storage_path: str = RUNS) -> list[str]:
+    """Sweeps that have a run directory under ``storage_path``."""
+    folders = sorted(Path(storage_path).glob("*"))
+    return [folder.name for folder in folders if (folder / ledger.LEDGER).exists()]
+
+
+def find(run: str, storage_path: str = RUNS) -> Path:
     """The run directory that ``run`` means.
 
     Args:

@@ -18,15 +18,24 @@ from segsweep.data.augment import Augmenter
 from segsweep.data.cache import ImageSet
 from segsweep.data.folds import Folds
 from segsweep.data.loader import Loader
-from segsweep.engine import Evaluation, evaluate, prepare_model, prepare_process, train_epoch
-from segsweep.errors import Diverged, disk_is_full
+from segsweep.engine import (
+    Evaluation,
+    device_of,
+    evaluate,
+    prepare_model,
+    prepare_process,
+    train_epoch,
+)
+from segsweep.errors import Diverged, disk_is_full, first_line
 from segsweep.identity import trial_seed
 from segsweep.losses import weighting
 from segsweep.metrics import scores, wanted_extras
+from segsweep.pixelcounts import fold_name
 from segsweep.progress import Progress, Report, save_evidence
 
 EXAMPLES = 4  # validation images whose prediction is kept at the best epoch
 # what else says that memory ran out: torch has an exception of its own for some of it only
+BROKEN = ("CUDA error", "EXECUTION_FAILED")
 NO_MEMORY = ("CUDA error: out of memory", "ALLOC_FAILED", "can't allocate memory")
 
 
@@ -57,7 +66,7 @@ Train = Callable[[Mapping[str, Any], int, Inputs, Path, int, int | None], Iterat
 
 def directory(run_directory: str | Path, config_id: str, fold: int, replicate: int = 0) -> Path:
     """Where a trial keeps its files."""
-    name = f"fold{fold}" + (f"-r{replicate}" if replicate else "")
+    name = fold_name({"fold": fold, "replicate": replicate})
     return Path(run_directory) / "trials" / config_id / name
 
 
@@ -91,19 +100,22 @@ def run_trial(
         end = {"status": "diverged", "error": str(error)}
     except Exception as error:  # one trial must not end the sweep
         end = _failure(error)
-    yield end  # not before: the exception holds on to the model and its memory
+    # not before: the exception holds on to the model and its memory
+    if inputs.gpu:
+        torch.cuda.empty_cache()  # who shares the GPU may need it before this process trains again
+    yield end
 
 
 def _failure(error: Exception) -> Report:
     """How a trial ends that ``error`` has ended."""
-    text = _first_line(error)
+    text = first_line(error)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         sign in str(error) for sign in NO_MEMORY
     ):
         return {"status": "out_of_memory", "error": text}
     if disk_is_full(error):
         return {"status": "incomplete", "error": text}
-    if "CUDA error" in str(error):
+    if any(sign in str(error) for sign in BROKEN):
         raise error  # the process is broken for every later trial: let it die and be replaced
     return {"status": "failed", "error": text}
 
@@ -117,10 +129,12 @@ def _epochs(
     micro_batch: int | None,
 ) -> Iterator[Report]:
     train, metric = config["train"], config["metric"]
-    seed = trial_seed(config["seed"], fold, replicate)
-    prepare_process(seed, inputs.cpus)
+    seed = trial_seed(config, fold, replicate)
+    prepare_process(seed, inputs.cpus, device_of(inputs.gpu))
     parts = _Parts(config, fold, inputs, seed, micro_batch)
-    progress = Progress(place, parts.model, parts.optimizer, parts.schedule, parts.scaler)
+    progress = Progress(
+        place, parts.model, parts.optimizer, parts.schedule, parts.scaler, parts.device
+    )
     report = progress.resume()
     if progress.damaged:
         yield {"damaged": progress.damaged, "epoch": progress.epoch}
@@ -159,7 +173,7 @@ class _Parts:
         self.micro_batch = micro_batch
         self.train, self.names, self.classes = train, data.classes, len(data.classes)
         self.extra = wanted_extras(config["metric"], self.classes)
-        self.device = torch.device("cuda" if inputs.gpu else "cpu")
+        self.device = device_of(inputs.gpu)
         self.model = prepare_model(build_model(config, inputs), self.device)
         rows = inputs.folds.train_indices(fold)
         self.loss_settings, self.balanced = trial_loss(config["loss"], data, rows)
@@ -184,6 +198,7 @@ class _Parts:
             seed=seed,
             augment=Augmenter(train["augment"], (height, width), seed),
             shuffle=True,
+            workers=inputs.cpus,
         )
         validation = inputs.folds.validation_indices(fold)
         self.checks = Loader(
@@ -277,8 +292,3 @@ def build_model(config: Mapping[str, Any], inputs: Inputs) -> torch.nn.Module:
     if key := models.encoder_key(config["model"]):
         state = {name: torch.from_numpy(a.copy()) for name, a in inputs.encoders[key].items()}
     return models.build(config["model"], classes=len(inputs.data.classes), encoder_state=state)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -46,7 +48,7 @@ def searched(path: str, **parameter: Any) -> dict[str, Any]:
         ({"dataset__name": "syntetic"}, "dataset.name", "syntetic", "'synthetic_lesions'"),
         ({"dataset__imgaes": 3}, "dataset.imgaes", "imgaes", "'images'"),
         ({"folds__stratify_by": "diagnosys"}, "folds.stratify_by", "diagnosys", "diagnosis"),
-        ({"folds__k": 30}, "folds.k", "30 folds of 12 images", "12 or fewer"),
+        ({"folds__k": 30}, "folds.k", "30 folds of 12 images, 3 of them held out", "9 or fewer"),
         ({"train__optimizer": "adamm"}, "train.optimizer", "adamm", "'adam'"),
         ({"train__schedule": "cosin"}, "train.schedule", "cosin", "'cosine'"),
         ({"train__augment": "medum"}, "train.augment", "medum", "'medium'"),
@@ -98,6 +100,32 @@ def test_a_mistake_of_meaning(
     assert "sweep.yaml:" in found[0].where
 
 
+LOSS = {"metric": {"name": "val/loss", "goal": "minimize"}}
+
+
+@pytest.mark.parametrize(
+    ("losses", "changes", "told"),
+    [
+        (["bce", "dice"], {}, "bce, dice"),
+        (["bce", {"bce": 2.0}], {}, "bce"),
+        (["focal"], searched("loss.focal.gamma", min=1.0, max=2.0), "loss.focal.gamma"),
+        (["focal"], {"factors__train.batch_size": [2, 4]}, ""),
+        (["focal"], searched("train.lr", min=0.1, max=0.2), ""),
+    ],
+)
+def test_losses_on_different_scales_rank_nothing(
+    tmp_path: Path, losses: list[Any], changes: dict[str, Any], told: str
+) -> None:
+    data = tiny(factors__loss=losses, **(LOSS | changes))
+    if not told:
+        assert check(write_sweep(tmp_path, data)).spec.metric.name == "val/loss"
+        return
+    found = [p for p in refused(tmp_path, data) if p.key == "metric.name"]
+    assert told in found[0].what
+    assert "different scales" in found[0].hint
+    assert "val/iou" in found[0].hint
+
+
 @pytest.mark.parametrize(
     ("model", "size", "words"),
     [
@@ -113,10 +141,72 @@ def test_a_pair_or_size_that_cannot_work(
     assert any(words in str(problem) for problem in problems)
 
 
+def test_a_class_that_a_fold_does_not_have_ranks_nothing(tmp_path: Path) -> None:
+    classes = {"skin": 0, "mole": 1, "rare": 2}
+    root = make_folder(tmp_path / "data", 12, classes)
+    masks = sorted((root / "masks").iterdir())
+    for path in masks[1:]:
+        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert pixels is not None
+        cv2.imwrite(str(path), np.where(pixels == 2, 1, pixels))
+    dataset = {
+        "name": "folder", "root": str(root), "classes": classes, "image_size": [32, 32],
+        "holdout": 0,
+    }  # fmt: skip
+    data = tiny(dataset=dataset, factors__loss=["dice"], metric={"name": "val/iou_rare"})
+    found = [p for p in refused(tmp_path, data) if p.key == "metric.name"]
+    assert "cannot be scored on fold" in found[0].what
+    assert "'rare'" in found[0].what
+    assert "stratify_by" in found[0].hint
+    data["metric"] = {"name": "val/iou_mole"}
+    assert check(write_sweep(tmp_path, data)).spec.metric.name == "val/iou_mole"
+
+
 def test_mistakes_of_shape_and_meaning_are_told_together(tmp_path: Path) -> None:
     data = tiny(factors__model=["segnett"], train__epochs="many", dataset__name="ph3")
     keys = {problem.key for problem in refused(tmp_path, data)}
     assert {"factors.model[0]", "train.epochs", "dataset.name"} <= keys
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"factors__loss": ["bce", "focall"], **searched("loss.focal.gamma", min=1.0, max=2.0)},
+         "factors.loss[1].focall"),
+        ({"factors__model": ["unet_vanila"], "exclude": [{"model": "unet_vanilla"}]},
+         "factors.model[0]"),
+    ],
+)  # fmt: skip
+def test_what_names_a_refused_level_is_no_mistake_of_its_own(
+    tmp_path: Path, changes: dict[str, Any], key: str
+) -> None:
+    assert [problem.key for problem in refused(tmp_path, tiny(**changes))] == [key]
+
+
+def test_broken_data_is_named_before_attributes_that_it_lacks(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", 8)
+    table = root / "metadata.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\nnone.png,p,x,train\n")
+    next((root / "masks").iterdir()).unlink()
+    dataset = {"name": "folder", "root": str(root), "image_size": [32, 32]}
+    problems = refused(tmp_path, tiny(dataset=dataset, folds__stratify_by="diagnosis"))
+    assert not [problem for problem in problems if problem.key.startswith("folds")]
+    assert len(problems) >= 3
+
+
+def test_a_root_beside_the_right_one_is_told_with_its_line(tmp_path: Path) -> None:
+    make_folder(tmp_path / "defects", 4)
+    dataset = {"name": "folder", "root": str(tmp_path / "defect"), "image_size": [32, 32]}
+    (problem,) = refused(tmp_path, tiny(dataset=dataset))
+    assert (problem.key, "sweep.yaml:" in problem.where) == ("dataset.root", True)
+    assert "did you mean" in problem.hint
+    assert "defects" in problem.hint
+
+
+def test_a_key_is_named_once(tmp_path: Path) -> None:
+    data = tiny(folds={"k": 9, "group_by": "patient"})
+    (problem,) = refused(tmp_path, data)
+    assert problem.key == "folds.k"
 
 
 def test_a_missing_data_folder_says_where_it_looked(tmp_path: Path) -> None:

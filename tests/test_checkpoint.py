@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -101,3 +103,28 @@ def test_an_optimizer_goes_on_bit_equal(tmp_path: Path, name: str) -> None:
     step(other, optimizer, 1)
     for a, b in zip(whole.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path: Path) -> None:
+    """A model on a lab's disk is for the lab."""
+    plain = tmp_path / "plain"
+    plain.touch()
+    checkpoint.save(tmp_path / "a.safetensors", {"a": torch.zeros(2)}, {})
+    assert (tmp_path / "a.safetensors").stat().st_mode == plain.stat().st_mode
+
+
+def test_folders_may_vanish_while_leftovers_are_sought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gone", "kept"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".a.1.tmp").touch()
+    real = os.scandir
+
+    def vanishing(path: Any) -> Any:
+        if str(path).endswith("gone"):
+            raise FileNotFoundError(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", vanishing)
+    assert checkpoint.remove_leftovers(tmp_path) == 1

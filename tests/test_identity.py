@@ -59,10 +59,19 @@ def test_places_and_budgets_do_not(section: str, key: str, value: Any) -> None:
     assert name({**CONFIG, "resources": {"cpu": 9}}) == name(CONFIG)
 
 
-def test_seeds_differ_by_fold_and_replicate_only() -> None:
-    seeds = {identity.trial_seed(0, fold, replicate) for fold in range(5) for replicate in range(3)}
-    assert len(seeds) == 15
+def test_every_trial_has_a_seed_of_its_own() -> None:
+    """Else the noise between seeds, which race and comparison estimate, is not in the scores."""
+    other = changed("train", "lr", 0.002)
+    seeds = {
+        identity.trial_seed(config, fold, replicate)
+        for config in (CONFIG, other, {**CONFIG, "seed": 1})
+        for fold in range(5)
+        for replicate in range(3)
+    }
+    assert len(seeds) == 45
     assert all(0 <= seed < 2**31 for seed in seeds)
+    moved = changed("dataset", "root", "/b")
+    assert identity.trial_seed(moved, 0) == identity.trial_seed(CONFIG, 0)
 
 
 def test_short_names_are_the_shortest_that_differ() -> None:

@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from segsweep import engine, results, spec, trial
+from segsweep import closing, engine, results, rundir, spec, trial
 from segsweep import launching as launch_module
+from segsweep.check import check
 from segsweep.data import cache, decoding
 from segsweep.errors import RunError, WeightsError
 from segsweep.launching import Outcome, launch
@@ -192,6 +194,84 @@ def test_a_damaged_champion_is_named_and_the_others_are_scored(
     assert [error for error in outcome.undecided.values() if "cannot be read" in error]
     assert len(events(outcome.run_directory, "holdout")) == 3
     assert len(table(outcome, "trials")) == 8
+
+
+def test_a_champion_that_overflows_on_the_holdout_costs_no_other_its_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = closing.model_of, list[str]()
+
+    def overflowing(tensors: Any, facts: Any, *rest: Any) -> Any:
+        model = real(tensors, facts, *rest)
+        if "bce" in facts["config"]["loss"]:
+            seen.append("bce")
+            for parameter in model.parameters():
+                parameter.data.fill_(torch.inf)
+        return model
+
+    with monkeypatch.context() as patch:
+        patch.setattr(closing, "model_of", overflowing)
+        outcome = run(tmp_path)
+    assert seen
+    assert outcome.exit_code == 3
+    assert len(outcome.undecided) == 2
+    assert all("Diverged: the validation loss" in why for why in outcome.undecided.values())
+    assert len(events(outcome.run_directory, "holdout")) == 2
+    assert len(table(outcome, "trials")) == 8
+    assert run(tmp_path).exit_code == 0  # a later launch scores them
+
+
+def test_what_was_split_before_anything_ran_may_be_split_anew(tmp_path: Path) -> None:
+    def at_once(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("segsweep.launching.Interrupt.check", at_once)
+        assert run(tmp_path).exit_code == 130
+    outcome = run(tmp_path, folds={"k": 3})
+    found = rundir.load(outcome.run_directory)
+    assert set(found.split["folds"].values()) == {0, 1, 2}
+    assert {event["fold"] for event in events(outcome.run_directory, "start")} == {0, 1, 2}
+    assert run(tmp_path, folds={"k": 3}).started == 0
+    with pytest.raises(RunError, match=r"folds\.k: has changed"):
+        run(tmp_path)
+
+
+def test_a_process_that_breaks_is_counted_and_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inline there is no other process: the launch ends, and the trial has one attempt less."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    path = write_sweep(tmp_path, tiny(max_failures=1))
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "train_epoch", broken)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="device-side"):
+                launch(path, runner="inline")
+    outcome = launch(path, runner="inline")
+    assert outcome.exit_code == 3
+    assert next(iter(outcome.undecided.values())).startswith("CUDA error")
+    assert [row.final for row in outcome.ranking] == [True, True]
+
+
+def test_evidence_that_is_gone_is_named(tmp_path: Path) -> None:
+    outcome = run(tmp_path)
+    gone = next((outcome.run_directory / "trials").rglob("evidence.safetensors"))
+    gone.unlink()
+    found = rundir.load(outcome.run_directory)
+    notes = results.write(found.path, found.events, found.metric, "maximize")
+    assert notes == [f"{gone} is not there: its images are missing from the results"]
+
+
+def test_an_official_holdout_that_parts_a_group_is_said(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", 12)  # a patient's second image is never a test one
+    dataset = {"name": "folder", "root": str(root), "image_size": [32, 32], "holdout": "official"}
+    data = tiny(dataset=dataset, folds={"k": 2, "group_by": "patient"})
+    notices = check(write_sweep(tmp_path, data)).notices
+    assert any("3 of patient are on both sides of the official holdout (p0" in n for n in notices)
 
 
 def test_fewer_folds_than_were_begun_end_well(tmp_path: Path) -> None:

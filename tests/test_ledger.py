@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,27 @@ def test_a_full_disk_leaves_the_ledger_whole(
     path = tmp_path / "events.jsonl"
     book = Ledger(path)
     book.append("first")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            book.append("second")
+    book.append("third")
+    assert [event["event"] for event in ledger.read(path)] == ["first", "third"]
+
+
+def test_a_full_disk_after_a_torn_line_leaves_the_ledger_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "events.jsonl"
+    with closing(Ledger(path)) as book:
+        book.append("first")
+    with path.open("ab") as file:
+        file.write(b'{"event": "cut sho')
+    book = Ledger(path)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from segsweep import checkpoint, trial
+from segsweep import checkpoint, optim, trial
 from segsweep.check import Checked, check
-from segsweep.progress import BEST, EVIDENCE, LAST, PREVIOUS, Report
+from segsweep.engine import prepare_process
+from segsweep.progress import BEST, EVIDENCE, LAST, PREVIOUS, Progress, Report
 from segsweep.trial import Inputs, run_trial
 from tests.helpers import tiny, write_sweep
 
@@ -135,6 +136,44 @@ def test_a_damaged_checkpoint_is_told_and_changes_no_number(
     for name in (BEST, LAST, PREVIOUS):
         a, b = (checkpoint.load(tmp_path / side / name)[0] for side in ("whole", "parts"))
         assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_disk_that_does_not_answer_costs_no_checkpoint(
+    checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stale handle says nothing about what the file holds."""
+    whole = reports(checked, tmp_path / "whole")
+    place = tmp_path / "parts"
+    interrupted(run_trial(config(checked), 0, inputs(checked), place), 3)
+
+    def stale(path: Path) -> None:
+        raise OSError(116, "Stale file handle", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segsweep.checksum.verify", stale)
+        (end,) = reports(checked, place)
+    assert (end["status"], "Stale file handle" in end["error"]) == ("failed", True)
+    assert numbers(reports(checked, place)) == numbers(whole)[2:]
+
+
+def test_a_trial_of_the_cpu_leaves_the_gpu_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at its random state alone takes some hundred MB of it."""
+    touched: list[str] = []
+    cpu, model = torch.device("cpu"), torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters())
+    schedule = optim.build_schedule("constant", optimizer, epochs=2, goal="maximize", patience=1)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    progress = Progress(tmp_path, model, optimizer, schedule, scaler, cpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("get_rng_state", "set_rng_state", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name: touched.append(name))
+    prepare_process(0, 1, cpu)
+    progress.save_last({"epoch": 1})
+    assert progress.resume() == {"epoch": 1}
+    assert touched == []
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_worker_that_died_between_two_checkpoints_goes_on(

@@ -41,8 +41,16 @@ class Runner(Protocol):
         shared: Any,
         items: Sequence[Any],
         spec: SweepSpec,
+        *,
+        alone: bool = False,
     ) -> Iterator[Any]:
-        """``function(shared, item)`` for each item, in order, with a trial's resources."""
+        """``function(shared, item)`` for each item, in order, with a trial's resources.
+
+        Where the process dies that computes an item, ``{"error": …}`` stands for what it gives.
+
+        Args:
+            alone: one item at a time, so that none disturbs another.
+        """
 
     def close(self) -> None:
         """Give everything back."""

@@ -28,10 +28,11 @@ class InlineRunner:
         """See ``Runner``."""
         found = device_facts()
         has_gpu = found["type"] == "cuda"
-        if spec.resources.gpu and not has_gpu:
+        wanted = spec.resources.gpu
+        if wanted != "auto" and wanted > 0 and not has_gpu:
             hint = "remove resources.gpu to train on the CPU"
             raise RunError(Problem("this machine has no GPU", key="resources.gpu", hint=hint))
-        gpu = (1.0 if has_gpu else 0.0) if spec.resources.gpu is None else spec.resources.gpu
+        gpu = float(has_gpu) if wanted == "auto" else wanted
         facts = found if gpu else {"device": "cpu", "type": "cpu", "precision": "fp32"}
         return {**facts, "gpu": gpu, "slots": 1}
 
@@ -42,11 +43,15 @@ class InlineRunner:
             reports = self.train(
                 job.config, job.fold, inputs, place, job.replicate, job.micro_batch
             )
-            for report in reports:
-                interrupt.check()
-                if not take(search, job.trial_id, report):
-                    reports.close()  # type: ignore[attr-defined]
-                    break
+            try:
+                for report in reports:
+                    interrupt.check()
+                    if not take(search, job.trial_id, report):
+                        reports.close()  # type: ignore[attr-defined]
+                        break
+            except RuntimeError as error:  # the process is broken: the next launch goes on,
+                search.on_lost(job.trial_id, str(error))  # and gives up after a few times
+                raise
 
     def map(
         self,
@@ -54,6 +59,8 @@ class InlineRunner:
         shared: Any,
         items: Sequence[Any],
         spec: SweepSpec,
+        *,
+        alone: bool = False,
     ) -> Iterator[Any]:
         """See ``Runner``."""
         for item in items:

@@ -7,25 +7,22 @@ truth, which is the config with the best mean over all folds. Needs neither torc
 
 from __future__ import annotations
 
-import csv
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from segsweep.errors import DataError, Problem
 from segsweep.ledger import MemoryLedger
-from segsweep.search import Search
+from segsweep.runners.recorded import Curves
+from segsweep.search import Pool, Search
 from segsweep.space import Cell, Parameter
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, Slot
 
-Curves = dict[str, dict[str, dict[int, list[float]]]]  # cell → config → fold → value by epoch
 ANY = {"recorded": Parameter(value="")}  # what is drawn: the name of a recorded config
-COLUMNS = ("cell", "config", "fold", "epoch", "metric")
 
 
 @dataclass(frozen=True)
@@ -76,94 +73,6 @@ def rules(epochs: int, folds: int) -> list[Rule]:
     return [rule for rule in found if folds > 1 or rule.race["rule"] == "none"]
 
 
-def read_csv(path: Path) -> Curves:
-    """Curves from a CSV file with the columns cell, config, fold, epoch, metric.
-
-    Raises:
-        DataError: every line that is not such a row, and every curve with a hole.
-    """
-    problems: list[Problem] = []
-    rows: list[tuple[str, str, int, int, float]] = []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
-            if missing:
-                hint = f"a header with {', '.join(COLUMNS)} is expected"
-                raise DataError(Problem(f"has no column {', '.join(missing)}", str(path), "", hint))
-            for number, row in enumerate(reader, start=2):
-                try:
-                    place = int(row["fold"]), int(row["epoch"])
-                    rows.append((row["cell"], row["config"], *place, float(row["metric"])))
-                except (TypeError, ValueError) as error:
-                    problems.append(Problem(str(error), f"{path}:{number}"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(Problem(f"cannot be read: {error}", str(path))) from error
-    if problems:
-        raise DataError(problems)
-    return build(rows, str(path))
-
-
-def read_run(path: Path, metric: str, folds: int) -> Curves:
-    """Curves of a finished run, from its Parquet files.
-
-    Raises:
-        DataError: no results, or trials that a rule has cut short.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        trials = pq.read_table(path / "results" / "trials.parquet").to_pylist()
-        epochs = pq.read_table(path / "results" / "epochs.parquet").to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(Problem(f"cannot be read: {error}", str(path / "results"))) from error
-    whole = {t["trial_id"]: t for t in trials if t["replicate"] == 0 and t["fold"] < folds}
-    cut = [t["trial_id"] for t in whole.values() if t["status"] == "stopped"]
-    if cut:
-        what = f"{len(cut)} trials were cut short by a rule, {cut[0]} among them"
-        hint = "replay needs full curves: early_stopping: {type: none}, race: {rule: none}"
-        raise DataError(Problem(what, str(path), hint=hint))
-    rows = []
-    for epoch in epochs:
-        trial = whole.get(epoch["trial_id"])
-        if trial is not None and trial["status"] == "finished" and epoch[metric] is not None:
-            place = trial["cell"], trial["config_id"], trial["fold"]
-            rows.append((*place, epoch["epoch"], epoch[metric]))
-    return build(rows, str(path))
-
-
-def build(rows: Sequence[tuple[str, str, int, int, float]], where: str) -> Curves:
-    """Curves from (cell, config, fold, epoch, value) rows; all configs must have all folds.
-
-    Raises:
-        DataError: nothing there, or curves that are not whole.
-    """
-    found: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
-    for cell, config, fold, epoch, value in rows:
-        found.setdefault(cell, {}).setdefault(config, {}).setdefault(fold, {})[epoch] = value
-    if not found:
-        raise DataError(Problem("holds no finished curve", where))
-    folds = {fold for configs in found.values() for c in configs.values() for fold in c}
-    problems: list[Problem] = []
-    curves: Curves = {}
-    for cell, configs in found.items():
-        for config, by_fold in configs.items():
-            if set(by_fold) != folds:
-                absent = sorted(folds - set(by_fold))
-                problems.append(Problem(f"{config} of {cell} has no fold {absent}", where))
-            for fold, values in by_fold.items():
-                if sorted(values) != list(range(1, len(values) + 1)):
-                    what = f"{config} of {cell}, fold {fold}: epochs are not 1, 2, …"
-                    problems.append(Problem(what, where))
-                    continue
-                whole = [values[epoch] for epoch in sorted(values)]
-                curves.setdefault(cell, {}).setdefault(config, {})[fold] = whole
-    if problems:
-        raise DataError(problems)
-    return curves
-
-
 class _Arrival:
     """A sampler that hands out recorded configs in a given order."""
 
@@ -175,6 +84,10 @@ class _Arrival:
 
     def observe(self, configs: Sequence[ConfigState], slots: Sequence[Slot], goal: str) -> None:
         """Nothing: the order is fixed."""
+
+    def memory(self) -> dict[str, Any]:
+        """Nothing: the order is fixed."""
+        return {}
 
     def add(self, config: ConfigState) -> None:
         """Nothing: the order is fixed."""
@@ -228,17 +141,19 @@ def folds_of(curves: Curves) -> int:
     return len(next(iter(next(iter(curves.values())).values())))
 
 
-def true_scores(curves: Curves, goal: str) -> dict[str, float]:
-    """Mean over folds of the best epoch, of every config."""
+def true_scores(curves: Curves, goal: str) -> dict[tuple[str, str], float]:
+    """Mean over folds of the best epoch, of every config by its cell and its name."""
     best = max if goal == "maximize" else min
     return {
-        config: fmean(best(curve) for curve in by_fold.values())
-        for configs in curves.values()
+        (cell, config): fmean(best(curve) for curve in by_fold.values())
+        for cell, configs in curves.items()
         for config, by_fold in configs.items()
     }
 
 
-def _once(curves: Curves, rule: Rule, goal: str, rng: np.random.Generator) -> tuple[int, str]:
+def _once(
+    curves: Curves, rule: Rule, goal: str, rng: np.random.Generator
+) -> tuple[int, tuple[str, str]]:
     """Epochs used, and the config chosen, in one random order of arrival."""
     search = _search(curves, rule, goal, rng)
     used = 0
@@ -255,7 +170,7 @@ def _once(curves: Curves, rule: Rule, goal: str, rng: np.random.Generator) -> tu
     sign = 1 if goal == "maximize" else -1
     champions = [search.state.configs[name] for name in search.state.champions.values()]
     best = max(champions, key=lambda c: sign * (c.mean(search.slots, goal) or 0.0))
-    return used, str(best.config["recorded"])
+    return used, (best.cell, str(best.config["recorded"]))
 
 
 def _search(curves: Curves, rule: Rule, goal: str, rng: np.random.Generator) -> Search:
@@ -273,13 +188,18 @@ def _search(curves: Curves, rule: Rule, goal: str, rng: np.random.Generator) -> 
         }
     )
     cells = [
-        Cell(name, {}, {"recorded": "", "train": {"epochs": epochs}}, ANY, len(configs))
+        Cell(
+            name, {}, {"recorded": "", "cell": name, "train": {"epochs": epochs}}, ANY, len(configs)
+        )
         for name, configs in curves.items()
     ]
     samplers = {
         name: _Arrival([list(configs)[i] for i in rng.permutation(len(configs))])
         for name, configs in curves.items()
     }
-    return Search(
-        spec, cells, MemoryLedger(), lambda config: str(config["recorded"]), samplers=samplers
-    )
+    return Search(Pool(spec, cells, MemoryLedger(), _identify, samplers=samplers))
+
+
+def _identify(config: Mapping[str, Any]) -> str:
+    """Of both names: files may number the configs of each cell anew."""
+    return json.dumps([config["cell"], config["recorded"]])

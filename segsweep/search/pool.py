@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,13 @@ MAX_REDRAWS = 60  # a cell in which so many draws in a row were tried before has
 class Pool:
     """Kept up to date with every event, so that no decision looks at all configs.
 
-    Args: see ``Search``.
+    Args:
+        spec: the sweep, every default filled in.
+        cells: in the order of the plan.
+        ledger: open for writing; its events are taken in.
+        identify: the ``config_id`` of a trial config.
+        journal_path: where Optuna's journal goes; None keeps the studies in memory.
+        samplers: what proposes each cell's configs; None is Optuna, as the sweep says.
     """
 
     def __init__(
@@ -82,10 +89,12 @@ class Pool:
         found = []
         for config in self.state.of_cell(cell.name):
             first = config.trials.get(self.slots[0])
-            if first is None or config.revived or (value := first.best(self.goal)) is None:
+            if first is None or config.revived:
                 continue
+            value = first.best(self.goal)
+            standing = -math.inf if value is None else sign * value  # undefined: last of all
             if first.parked or config.status(self.slots) == "stopped":
-                found.append((len(config.trials), sign * value, -config.number, config))
+                found.append((len(config.trials), standing, -config.number, config))
         return max(found, key=lambda item: item[:3])[3] if found else None
 
     def propose(self) -> ConfigState | None:
@@ -118,6 +127,7 @@ class Pool:
                     draws=draws,
                     levels=dict(cell.levels),
                     config=config,
+                    **({"memory": memory} if (memory := sampler.memory()) else {}),
                 )
                 sampler.add(self.state.configs[name])
                 self.review(self.state.configs[name])

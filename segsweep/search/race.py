@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import integrate, stats
 
 from segsweep.state import Slot
 
@@ -150,6 +149,8 @@ def probability(gap: float, looks: int, total: int, tried: int, estimate: Noise)
         tried: n, the configs that the incumbent is the luckiest of.
         estimate: σ and its degrees of freedom.
     """
+    from scipy import integrate, stats  # a second to load, which commands are not to wait for
+
     if estimate.sigma <= 1e-12:  # no noise at all: any gap is real
         return 1.0 if gap >= -1e-12 else 0.0
     width = np.sqrt(2 / looks - 1 / total)

@@ -16,6 +16,7 @@ hyperband    ``asha`` in brackets with later and later first rungs (Li et al. 20
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -36,7 +37,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(ABC):
     """Rungs at ``grace_period · reduction_factor^i`` epochs, below ``epochs``.
 
     Attributes:
@@ -92,6 +93,7 @@ class Rule:
         """What the others are judged against."""
         return self.value(values, epoch)
 
+    @abstractmethod
     def judge(self, value: float | None, peers: Sequence[float | None], expected: int) -> Verdict:
         """Shall a trial with ``value`` at a rung go on?
 
@@ -100,7 +102,6 @@ class Rule:
             peers: what the others that have reached the rung show, in any order.
             expected: trials that will have reached the rung in the end, this one included.
         """
-        raise NotImplementedError
 
     def _score(self, value: float | None) -> float:
         if value is None:
@@ -209,6 +210,10 @@ class Never(Rule):
     def rungs(self, bracket: int = 0) -> list[int]:
         """See ``Rule``."""
         return []
+
+    def judge(self, value: float | None, peers: Sequence[float | None], expected: int) -> Verdict:
+        """See ``Rule``."""
+        return Verdict(True, len(peers), None)
 
 
 RULES: dict[str, type[Rule]] = {

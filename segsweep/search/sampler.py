@@ -56,6 +56,9 @@ class Sampler(Protocol):
     def draw(self, number: int) -> dict[str, Any]:
         """Raw values for config ``number`` of the cell."""
 
+    def memory(self) -> dict[str, Any]:
+        """What it must be told of the last draw after a restart, as plain values."""
+
     def add(self, config: ConfigState) -> None:
         """Take a proposed config in."""
 
@@ -104,7 +107,6 @@ class CellSampler:
         self.numbers: dict[str, int] = {}  # config_id → Optuna's trial number
         self._told: set[str] = set()
         self._known: Sequence[ConfigState] = ()
-        self._attributes: dict[str, dict[str, Any]] = {}  # what CMA-ES remembers of a draw
         self._drawn, self._asked = 0, dict[str, Any]()
         self._history: list[optuna.trial.FrozenTrial] = []
         self._decided: dict[str, optuna.trial.FrozenTrial] = {}
@@ -123,7 +125,7 @@ class CellSampler:
         if name in self._decided:
             return self._decided[name]
         outcome = _outcome(config, slots, goal)
-        trial = _frozen(config, self.distributions, outcome, self._attributes.get(name, {}))
+        trial = _frozen(config, self.distributions, outcome)
         if config.status(slots) != "incomplete":
             self._decided[name] = trial
         return trial
@@ -136,10 +138,11 @@ class CellSampler:
             values = [space.grid_values(p) or [] for p in self.cell.parameters.values()]
             combination = next(itertools.islice(itertools.product(*values), number, None))
             return dict(zip(self.cell.parameters, combination, strict=True))
+        self._asked = {}
         if self._drawn >= PATIENCE and (left := self._left()):
             self._drawn += 1
             return random.Random(self.seed + number).choice(left)  # noqa: S311 - no secret
-        sampler = self._sampler(self.seed + 1009 * number + self._drawn)
+        sampler = self._sampler((self.seed + 1009 * number + self._drawn) % 2**32)
         self._drawn += 1
         study = optuna.create_study(direction=self.goal, sampler=sampler)
         study.add_trials(self._history)
@@ -147,6 +150,10 @@ class CellSampler:
             trial = study.ask(self.distributions)
         self._asked = dict(study.get_trials(deepcopy=False)[-1].system_attrs)
         return dict(trial.params)
+
+    def memory(self) -> dict[str, Any]:
+        """What CMA-ES remembers of the last draw: its distribution, as text."""
+        return self._asked if self.sampler == "cmaes" else {}
 
     def _left(self) -> list[dict[str, Any]]:
         """What has not been tried yet, where that can be listed."""
@@ -189,8 +196,6 @@ class CellSampler:
         )
         self.study.add_trial(trial)
         self.numbers[config.config_id] = len(self.numbers)
-        if self._asked:
-            self._attributes[config.config_id], self._asked = self._asked, {}
 
     def tell(self, config: ConfigState, slots: Sequence[Slot], goal: str) -> None:
         """Tell Optuna how a config ended; one that is still undecided is passed over.
@@ -252,7 +257,6 @@ def _frozen(
     config: ConfigState,
     distributions: Mapping[str, Any],
     outcome: Outcome,
-    attributes: Mapping[str, Any],
 ) -> optuna.trial.FrozenTrial:
     from optuna.trial import create_trial
 
@@ -263,7 +267,7 @@ def _frozen(
         params=dict(config.draws),
         distributions=dict(distributions),
         intermediate_values=steps,
-        system_attrs={**attributes, **({"constraints:diverged": 1.0} if violated else {})},
+        system_attrs={**config.memory, **({"constraints:diverged": 1.0} if violated else {})},
     )
 
 

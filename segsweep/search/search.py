@@ -6,18 +6,14 @@ trial is over. The state is rebuilt from the ledger, so a new launch goes on whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from segsweep.identity import trial_id
-from segsweep.ledger import Book
 from segsweep.search.pool import Pool
 from segsweep.search.race import Race
-from segsweep.search.sampler import Sampler
 from segsweep.space import Cell
-from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, Slot, Status, TrialState
 
 
@@ -39,29 +35,15 @@ class Search:
     """The search of one sweep.
 
     Args:
-        spec: the sweep, every default filled in.
-        cells: in the order of the plan.
-        ledger: open for writing; its events are taken in.
-        identify: the ``config_id`` of a trial config.
-        journal_path: where Optuna's journal goes; None keeps the studies in memory.
-        samplers: what proposes each cell's configs; None is Optuna, as the sweep says.
+        pool: its configs, and what proposes them.
     """
 
-    def __init__(
-        self,
-        spec: SweepSpec,
-        cells: Sequence[Cell],
-        ledger: Book,
-        identify: Callable[[Mapping[str, Any]], str],
-        journal_path: Path | None = None,
-        samplers: Mapping[str, Sampler] | None = None,
-    ) -> None:
-        self.spec, self.cells, self.ledger = spec, cells, ledger
-        self.slots, self.goal = spec.slots, spec.metric.goal
-        self.pool = Pool(spec, cells, ledger, identify, journal_path, samplers)
-        self.state, self.samplers = self.pool.state, self.pool.samplers
-        self.ladder, self.standings = self.pool.ladder, self.pool.standings
-        self._write, self._review = self.pool.write, self.pool.review
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.spec, self.cells, self.ledger = pool, pool.spec, pool.cells, pool.ledger
+        self.slots, self.goal = pool.slots, pool.goal
+        self.state, self.samplers = pool.state, pool.samplers
+        self.ladder, self.standings = pool.ladder, pool.standings
+        self._write, self._review = pool.write, pool.review
         self.live: dict[str, Job] = {}
 
     # what runners call

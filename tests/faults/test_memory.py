@@ -171,7 +171,7 @@ def test_on_ray_memory_that_runs_out_in_either_way_costs_a_retry(tmp_path: Path)
     sweep = tiny(**SMALL, factors__loss=["bce"], folds__run=1, dataset__holdout=0)
     path = write_sweep(tmp_path, sweep)
     script = [sys.executable, "-m", "tests.faults.starved", str(path)]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "runs/tiny"
     killed, starved = events(run, "lost")

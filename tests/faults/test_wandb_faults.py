@@ -6,17 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
+from wandb.sdk import wandb_setup
 
 from segsweep import ledger, spec
 from segsweep.launching import Outcome, launch
 from segsweep.tracking import wandb as tracker
-from segsweep.tracking import wandb_runs, wandb_sync
+from segsweep.tracking import wandb_runs, wandb_service, wandb_sync
 from tests.doubles.wandb_file import offline_runs
 from tests.doubles.wandb_server import Behaviour, ServedRun, WandbServer
 from tests.helpers import events, tiny, write_sweep
@@ -189,6 +191,18 @@ def test_no_server_from_the_middle_on(
     assert_same_and_syncable(outcome, server, untracked, monkeypatch)
 
 
+def test_a_process_of_wandb_that_hangs_is_ended(server: WandbServer) -> None:
+    wandb.setup()
+    service: Any = wandb_setup.singleton().ensure_service()
+    process = service._proc._process
+    process.send_signal(signal.SIGSTOP)  # it hears nothing
+    begun = time.monotonic()
+    wandb_service.end(1.0)
+    assert process.poll() == -signal.SIGKILL
+    assert time.monotonic() - begun < 20
+    assert wandb_setup.singleton().ensure_service()._proc is not service._proc  # and another begins
+
+
 def test_a_key_that_is_missing_is_told_and_not_asked_for(
     server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +233,7 @@ def wait_for_epochs(run: Path, count: int) -> None:
     path = run / ledger.LEDGER
     wait_for(
         lambda: path.exists() and path.read_text().count('"event":"epoch"') >= count,
-        90,
+        180,
         f"{count} epochs",
     )
 
@@ -236,7 +250,7 @@ def test_no_server_is_one_line_of_the_output(
 ) -> None:
     server.behave("down")
     process = start(sweep(tmp_path), server, "inline")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     assert output.count("W&B") == 1, output
     assert "wandb:" not in output
@@ -249,11 +263,11 @@ def test_killed_workers_and_drivers_send_no_step_twice(server: WandbServer, tmp_
     wait_for_epochs(run, 4)
     for pid in trial_workers(process.pid):
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: len(events(run, "lost")) > 0, 60, "the loss")
+    wait_for(lambda: len(events(run, "lost")) > 0, 180, "the loss")
     wait_for_epochs(run, 40)
     kill(process)
     process = start(path, server, "inline")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     assert "W&B" not in output
     assert_synced(server, run)
@@ -267,7 +281,7 @@ def test_offline_files_of_a_killed_driver_are_whole(server: WandbServer, tmp_pat
         wait_for_epochs(run, count)
         kill(process)
     process = start(path, server, "inline")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     found = [r for r in offline_runs(run / "wandb") if r.job_type != "sweep"]
     assert len(found) == len(steps(run))  # one file a trial

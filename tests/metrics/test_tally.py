@@ -10,15 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segsweep import losses
+from segsweep import losses, spec
 from segsweep.check import check
 from segsweep.data.loader import Batch
 from segsweep.engine import evaluate
 from segsweep.errors import UserError
 from segsweep.launching import launch
-from segsweep.metrics import PixelScores, Tally, extra_names, scores
+from segsweep.metrics import PixelScores, Tally, extra_names, score_names, scores
+from segsweep.yamlfile import dump, parse
 from tests.data.builders import make_folder
-from tests.helpers import events, tiny, write_sweep
+from tests.helpers import TINY, events, tiny, write_sweep
 
 
 def batch(classes: int, seed: int, count: int = 3) -> tuple[Tensor, Tensor]:
@@ -56,6 +57,30 @@ def test_nothing_is_computed_that_was_not_asked_for(monkeypatch: pytest.MonkeyPa
     tally.update(logits, classify(logits), target)
     assert tally.extras() == {}
     assert scores(tally.matrix())["iou"] is not None
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_goal_of_every_score_is_what_a_perfect_prediction_gets(classes: int) -> None:
+    _, target = batch(classes, 1)
+    right = torch.where(target == 255, 0, target)
+    channels = right[:, None] - 0.5 if classes == 2 else torch.eye(classes)[right].movedim(-1, 1)
+    found = []
+    for logits in (channels, -channels):
+        tally = Tally(classes, extra_names(classes))
+        tally.update(logits, classify(logits), target)
+        found.append(scores(tally.matrix(), [f"c{i}" for i in range(classes)]) | tally.extras())
+    good, bad = found
+    assert set(good) == {*score_names([f"c{i}" for i in range(classes)]), *extra_names(classes)}
+    for name in good:
+        best, worst = good[name], bad[name]
+        assert best is not None
+        assert worst is not None
+        right_goal = "maximize" if best > worst else "minimize"
+        for goal in ("maximize", "minimize"):
+            metric = {"name": f"val/{name}", "goal": goal}
+            text = dump({"name": "x", "factors": TINY["factors"], "metric": metric})
+            keys = [problem.key for problem in spec.parse(parse(text, "f.yaml"))[1]]
+            assert keys == ([] if goal == right_goal else ["metric.goal"]), name
 
 
 class Fixed(nn.Module):

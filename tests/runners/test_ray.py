@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 from segsweep import checkpoint
+from segsweep.errors import RunError
 from segsweep.launching import launch
 from tests.data.builders import make_folder
 from tests.helpers import events, tiny, write_sweep
@@ -123,12 +125,12 @@ def test_a_killed_worker_costs_at_most_an_epoch(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command("launch", str(path)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_for(lambda: ledger.exists() and '"epoch":5,' in ledger.read_text(), 90, "epoch 5")
+    wait_for(lambda: ledger.exists() and '"epoch":5,' in ledger.read_text(), 180, "epoch 5")
     workers = trial_workers(process.pid)
     assert workers
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     run = tmp_path / "killed/runs/tiny"
     assert len(events(run, "lost")) >= 1
@@ -142,11 +144,11 @@ def test_ctrl_c_leaves_no_process_and_exit_code_130(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command("launch", str(path)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_for(lambda: ledger.exists() and '"epoch":2,' in ledger.read_text(), 90, "epoch 2")
+    wait_for(lambda: ledger.exists() and '"epoch":2,' in ledger.read_text(), 180, "epoch 2")
     workers = descendants(process.pid, "ray::")
     assert workers
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "segsweep launch" in output
     assert "Traceback" not in output
@@ -177,10 +179,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = [subprocess.Popen(head, cwd=folders[0], env=environment, **quiet)]
     try:
-        wait_for(lambda: _listens(port), 60, "the head node")
+        wait_for(lambda: _listens(port), 180, "the head node")
         started.append(subprocess.Popen(other, cwd=folders[1], env=environment, **quiet))
         # a launch counts its slots when it begins: the second node must have joined by then
-        wait_for(lambda: _nodes(port, environment) == 2, 90, "the second node")
+        wait_for(lambda: _nodes(port, environment) == 2, 180, "the second node")
         yield f"127.0.0.1:{port}"
     finally:
         for process in started[::-1]:
@@ -221,6 +223,49 @@ def test_a_cluster_needs_nothing_of_the_driver_but_the_storage_path(
     assert len(ends) == 16
     assert len({end["node"].split("/")[1] for end in ends}) == 2
     assert len(events(run, "holdout")) == 4
+
+
+def test_a_node_without_the_run_directory_is_named_before_anything_runs(tmp_path: Path) -> None:
+    from segsweep.runners.ray import disks
+
+    nodes = [{"NodeID": name, "NodeManagerHostname": f"host-{name}"} for name in "abc"]
+    disks.require(nodes, tmp_path, lambda _, marker: disks.sees(marker))
+
+    def blind(node: dict[str, Any], marker: str) -> str:
+        return disks.sees(marker if node["NodeID"] == "a" else f"{marker}.elsewhere")
+
+    with pytest.raises(RunError, match="not the same folder on host-b, host-c") as caught:
+        disks.require(nodes, tmp_path, blind)
+    assert caught.value.problems[0].key == "storage_path"
+    assert list(tmp_path.iterdir()) == []
+
+
+DYING = """
+import json, os
+from segsweep.runners.ray import RayRunner
+from segsweep.spec import SweepSpec
+
+def square(shared, item):
+    if item == 2:
+        os._exit(1)
+    return {"value": shared * item**2}
+
+spec = SweepSpec.model_validate({"name": "x", "factors": {"model": ["segnet"], "loss": ["bce"]}})
+runner = RayRunner()
+print(json.dumps(list(runner.map(square, 10, [1, 2, 3], spec, alone=True))))
+runner.close()
+"""
+
+
+def test_an_item_whose_worker_dies_costs_no_other(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DYING], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    first, lost, last = json.loads(done.stdout.splitlines()[-1])
+    assert (first, last) == ({"value": 10}, {"value": 90})
+    assert "the worker was lost" in lost["error"]
 
 
 def test_a_cluster_that_is_not_there_is_refused(tmp_path: Path) -> None:

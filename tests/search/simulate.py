@@ -9,7 +9,7 @@ from typing import Any
 
 from segsweep.identity import config_id
 from segsweep.ledger import Ledger
-from segsweep.search import Job, Search
+from segsweep.search import Job, Pool, Search
 from segsweep.space import Cell, Parameter
 from segsweep.spec import SweepSpec
 
@@ -51,7 +51,9 @@ def make_cell(name: str = "a/b", budget: int = 8, **parameters: dict[str, Any]) 
 def make_search(path: Path, spec: SweepSpec, cells: list[Cell], journal: bool = False) -> Search:
     ledger = Ledger(path / "events.jsonl")
     place = path / "optuna.journal" if journal else None
-    return Search(spec, cells, ledger, lambda config: config_id(config, "data", "folds"), place)
+    return Search(
+        Pool(spec, cells, ledger, lambda config: config_id(config, "data", "folds"), place)
+    )
 
 
 def book(search: Search) -> Ledger:

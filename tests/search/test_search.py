@@ -180,6 +180,49 @@ def test_samplers_by_name_draw_differently_and_reproducibly(tmp_path: Path, samp
         assert min(abs(x - 0.7) for x in draws[sampler][5:]) < 0.1
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+def test_a_sampler_goes_on_after_a_crash_as_if_there_were_none(
+    tmp_path: Path, sampler: str
+) -> None:
+    found = []
+    for limit in (None, 60):
+        place = tmp_path / str(limit)
+        place.mkdir()
+        spec = make_spec(sampler=sampler, early_stopping={"type": "none"}, folds={"k": 2})
+        cell = make_cell(budget=14, lr={"min": 0.0, "max": 1.0}, momentum={"min": 0.0, "max": 1.0})
+        search = make_search(place, spec, [cell])
+        run(search, limit=limit)
+        if limit is not None:
+            book(search).close()
+            search = make_search(place, spec, [cell])
+            run(search)
+        found.append([config.draws for config in search.state.configs.values()])
+    assert found[0] == found[1]
+    assert len(found[0]) == 14
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_seed_near_the_largest_does_not_overflow(seed: int) -> None:
+    sampler = CellSampler(make_cell(budget=40), "bayes", seed, "maximize")
+    sampler.seed = 2**32 - 2
+    sampler.observe([], [(0, 0)], "maximize")
+    assert sampler.draw(12)
+
+
+@pytest.mark.parametrize("rule", ["asha", "asha_promote", "halving", "hyperband", "median"])
+def test_a_cell_whose_metric_is_undefined_at_first_has_a_champion(
+    tmp_path: Path, rule: str
+) -> None:
+    """Such as precision, while nothing is predicted yet."""
+
+    def late(config: Mapping[str, Any], fold: int, epoch: int) -> Any:
+        return None if epoch == 1 else bowl(config, fold, epoch)
+
+    search = make_search(tmp_path, make_spec(early_stopping={"type": rule}), [make_cell()])
+    run(search, late)
+    assert list(search.state.champions) == ["a/b"]
+
+
 @pytest.mark.parametrize("method", ["bayes", "random"])
 def test_the_same_seed_draws_the_same_configs(tmp_path: Path, method: str) -> None:
     found = []

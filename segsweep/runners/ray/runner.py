@@ -36,9 +36,10 @@ import ray  # noqa: E402 - after the environment
 from ray import tune  # noqa: E402
 
 from segsweep.engine import device_facts  # noqa: E402
-from segsweep.errors import Problem, RunError  # noqa: E402
+from segsweep.errors import Problem, RunError, first_line  # noqa: E402
 from segsweep.interrupt import Interrupt  # noqa: E402
 from segsweep.runners import Task  # noqa: E402
+from segsweep.runners.ray import disks  # noqa: E402
 from segsweep.runners.ray.adapters import (  # noqa: E402
     Bridge,
     RungAdapter,
@@ -52,6 +53,11 @@ from segsweep.spec import SweepSpec  # noqa: E402
 from segsweep.trial import Inputs, Train, run_trial  # noqa: E402
 
 REACH_S = 5.0  # for a connection to a cluster's address
+LOST = (  # of the process or node that ran a task
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.OutOfMemoryError,
+)
 SECRETS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "MLFLOW_TRACKING_PASSWORD")
 
 
@@ -65,7 +71,9 @@ class RayRunner:
 
     def __init__(self, address: str | None = None, train: Train = run_trial) -> None:
         self.train = train
+        self._devices: dict[float, dict[str, Any]] = {}
         address = address or os.environ.get("RAY_ADDRESS") or "local"
+        self._local = address == "local"
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         if address != "local":
             _reach(address)
@@ -88,7 +96,7 @@ class RayRunner:
         wanted = spec.resources
         cluster = ray.cluster_resources()
         gpu = wanted.gpu
-        if gpu is None:
+        if gpu == "auto":
             gpu = 1.0 if cluster.get("GPU", 0) >= 1 else 0.0
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         slots = sum(_fit(resources, wanted.cpu, gpu) for resources in nodes)
@@ -96,14 +104,24 @@ class RayRunner:
             has = f"the largest node has {_largest('CPU'):g} CPUs and {_largest('GPU'):g} GPUs"
             what = f"a trial with cpu: {wanted.cpu}, gpu: {gpu:g} fits nowhere"
             raise RunError(Problem(what, key="resources", hint=has))
-        probe: Any = ray.remote(num_cpus=0, num_gpus=gpu)(device_facts)
-        found = ray.get(probe.remote()) if gpu else {"device": "cpu", "type": "cpu"}
-        facts = {"precision": "fp32", **found, "gpu": gpu}
+        facts = {"precision": "fp32", **self._device(gpu), "gpu": gpu}
         return {**facts, "slots": min(slots, spec.max_concurrent or slots)}
+
+    def _device(self, gpu: float) -> dict[str, Any]:
+        """What a worker sees, asked once."""
+        if gpu not in self._devices:
+            probe: Any = ray.remote(num_cpus=0, num_gpus=gpu)(device_facts)
+            self._devices[gpu] = (
+                ray.get(probe.remote()) if gpu else {"device": "cpu", "type": "cpu"}
+            )
+        return self._devices[gpu]
 
     def run(self, search: Search, inputs: Inputs, interrupt: Interrupt) -> None:
         """See ``Runner``."""
         slots = self.facts(search.spec)["slots"]
+        if not self._local:
+            alive = [node for node in ray.nodes() if node["Alive"]]
+            disks.require(alive, Path(inputs.run_directory))
         bridge = Bridge(search, slots, interrupt)
         trainable = tune.with_resources(
             tune.with_parameters(TrialActor, inputs=inputs, train=self.train),
@@ -144,13 +162,20 @@ class RayRunner:
         shared: Any,
         items: Sequence[Any],
         spec: SweepSpec,
+        *,
+        alone: bool = False,
     ) -> Iterator[Any]:
         """See ``Runner``."""
-        facts = self.facts(spec)
-        task: Any = ray.remote(num_cpus=spec.resources.cpu, num_gpus=facts["gpu"])(function)
+        gpu = self.facts(spec)["gpu"]
+        # without max_calls=0, Ray starts a process for every task that has a GPU
+        task: Any = ray.remote(num_cpus=spec.resources.cpu, num_gpus=gpu, max_calls=0)(function)
         reference = ray.put(shared)
-        for pending in [task.remote(reference, item) for item in items]:
-            yield ray.get(pending)
+        pending = (task.remote(reference, item) for item in items)
+        for one in pending if alone else list(pending):
+            try:
+                yield ray.get(one)
+            except LOST as error:
+                yield {"error": f"the worker was lost: {first_line(error)}"}
 
     def close(self) -> None:
         """See ``Runner``."""
