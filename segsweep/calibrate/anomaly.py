@@ -1,7 +1,8 @@
 """The anomaly sweep: can a model tell what it was not trained on? Scores × temperatures × metrics.
 
 A config's numbers are means over its fold models. The best T is chosen where its worth is
-measured, so its gain flatters a little; intervals draw images anew and choose nothing anew.
+measured, so its gain flatters a little; intervals draw images anew and choose nothing anew. A
+fitted T was not fitted on the images that it is measured on.
 """
 
 from __future__ import annotations
@@ -22,18 +23,22 @@ from segsweep.calibration.anomaly import (
     pixel_scores,
     ranking_depends_on_temperature,
 )
+from segsweep.calibration.curve import widened
 from segsweep.calibration.detection import METRICS, DetectionSweep, ScoreSweep
 from segsweep.calibration.pooled import Detection
 from segsweep.errors import CalibrationError, Problem
+from segsweep.identity import digest
 from segsweep.metrics.ranking import rank_bins
 
 LOWER: Final = ("fpr95_interpolated", "fpr95_first")  # is better
 DRAWS = 200  # of images, behind an interval
+FITTED: Final = -1.0  # stands for each image's own fitted T
 BINS: Final = 1024  # of a score, equally full, for the draws alone
 
 Row = dict[str, Any]
 Key = tuple[str, float | None]  # score and T, None where no T changes the ranking
 Draws = NDArray[np.float64]
+Temperatures = NDArray[np.float64]  # (I,) of each image
 
 
 @dataclass(frozen=True)
@@ -41,13 +46,17 @@ class Found:
     """What scores of one fold model are worth on one dataset.
 
     Attributes:
-        by_key: by score and T.
+        by_key: by score and T, ``FITTED`` among them.
         fixed: scores whose ranking no T changes; they have one entry.
+        fitted: T of each image, fitted on others.
+        units: (I,) from 0; images that share one are drawn together.
     """
 
     logits: Logits
     by_key: Mapping[Key, Detection]
     fixed: frozenset[str]
+    fitted: Temperatures
+    units: NDArray[np.int64]
     _drawn: dict[Key, dict[str, Draws]] = field(default_factory=dict)
 
     def at(self, score: str, temperature: float) -> Detection:
@@ -59,15 +68,32 @@ class Found:
         at = 1.0 if score in self.fixed else temperature
         key: Key = (score, at)
         if key not in self._drawn:
-            values = scores_at(self.logits, at, [score])[score]
-            self._drawn[key] = resampled(values, self.logits)
+            if at == FITTED:
+                values = _scores_fitted(self.logits, self.fitted, [score])[score]
+            else:
+                values = scores_at(self.logits, at, [score])[score]
+            self._drawn[key] = resampled(values, self.logits, self.units)
         return self._drawn[key]
 
 
 def detect(
-    logits: Logits, temperatures: Sequence[float], scores: Sequence[str], where: str
+    logits: Logits,
+    temperatures: Sequence[float],
+    scores: Sequence[str],
+    where: str,
+    *,
+    fitted: Temperatures,
+    units: NDArray[np.int64] | None = None,
 ) -> Found:
     """All scores at all temperatures; those that the head does not have are passed over.
+
+    Args:
+        logits: of one fold model on one dataset.
+        temperatures: of the grid, with 1 among them.
+        scores: by name.
+        where: whose they are, for messages.
+        fitted: T of each image, fitted on others.
+        units: of each image; those that share one are drawn together. None: each its own.
 
     Raises:
         CalibrationError: too few anomalous or normal pixels, or no score fits the head.
@@ -92,7 +118,27 @@ def detect(
             for name, values in scores_at(logits, value, names).items():
                 ready.update((name, None if name in fixed else value), values, logits.anomaly)
         found |= ready.result()
-    return Found(logits, found, fixed)
+    moved = [name for name in valid if name not in fixed]
+    if moved:
+        own = ScoreSweep(where=where)
+        for name, values in _scores_fitted(logits, fitted, moved).items():
+            own.update((name, FITTED), values, logits.anomaly)
+        found |= own.result()
+    alone = np.arange(len(logits.image_ids))
+    return Found(logits, found, fixed, fitted, alone if units is None else units)
+
+
+def _scores_fitted(
+    logits: Logits, fitted: Temperatures, names: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """(P,) scores by name, each image's at its own T."""
+    by_pixel = fitted[logits.image_of]
+    found = {name: np.zeros(len(by_pixel), np.float32) for name in names}
+    for value in np.unique(fitted):
+        mine = by_pixel == value
+        for name, values in scores_at(logits, float(value), names).items():
+            found[name][mine] = values[mine]
+    return found
 
 
 def _moves(logits: Logits, score: str) -> bool:
@@ -126,20 +172,20 @@ def scores_at(
 def rows(
     folds: Sequence[tuple[Row, Found]],
     temperatures: Sequence[float],
-    fitted: float | None,
+    fitted: float,
     seldom: Mapping[str, Any],
 ) -> Iterator[Row]:
-    """Rows of each fold model and of their mean.
+    """Rows of each fold model and of their mean; those of a fitted T stand by themselves.
 
     Args:
         folds: what says whose a fold model is, and what it found.
-        temperatures: of the grid, with 1 among them, and the fitted one.
-        fitted: the model's fitted temperature.
+        temperatures: of the grid, with 1 among them.
+        fitted: the config's fitted temperature, where its images have several.
         seldom: what says whose the mean is.
     """
     first = folds[0][1]
     for score in dict.fromkeys(name for name, _ in first.by_key):
-        values = [None] if score in first.fixed else list(temperatures)
+        values = [None] if score in first.fixed else [*temperatures, FITTED]
         for metric in METRICS:
             each = [
                 (facts, [found], _best(score, metric, temperatures, [found]))
@@ -151,10 +197,17 @@ def rows(
                 for value in values:
                     yield {
                         **facts,
-                        **_row(score, metric, value, several, value in (None, 1.0, best, fitted)),
-                        "fitted": value is not None and value == fitted,
+                        **_row(score, metric, value, several, value in (None, 1.0, best, FITTED)),
+                        **({"temperature": _label(several, fitted)} if value == FITTED else {}),
+                        "fitted": value == FITTED,
                         "best": value is None or value == best,
                     }
+
+
+def _label(several: Sequence[Found], fitted: float) -> float:
+    """The T of all images where it is one, else the config's."""
+    own = np.unique(np.concatenate([found.fitted for found in several]))
+    return float(own[0]) if len(own) == 1 else fitted
 
 
 def _best(score: str, metric: str, temperatures: Sequence[float], several: list[Found]) -> float:
@@ -187,30 +240,44 @@ def _row(
         "images": sum(len(found.logits.image_ids) for found in several),
         "threshold": detections[0].threshold if len(detections) == 1 else None,
     }
-    if interval:
+    if interval and all(found.units.max() > 0 for found in several):
         here = np.mean([found.drawn(score, at)[metric] for found in several], axis=0)
         base = np.mean([found.drawn(score, 1.0)[metric] for found in several], axis=0)
-        row["low"], row["high"] = np.nanquantile(here, [0.025, 0.975])
-        row["gain_low"], row["gain_high"] = np.nanquantile(sign * (here - base), [0.025, 0.975])
+        ends = np.nanquantile(here, [0.025, 0.975])
+        row["low"], row["high"] = np.clip(ends, 0.0, 1.0).tolist()
+        gains = np.nanquantile(sign * (here - base), [0.025, 0.975])
+        row["gain_low"], row["gain_high"] = np.clip(gains, -1.0, 1.0).tolist()
     return row
 
 
-def resampled(scores: NDArray[np.float32], logits: Logits) -> dict[str, Draws]:
+def resampled(
+    scores: NDArray[np.float32], logits: Logits, units: NDArray[np.int64]
+) -> dict[str, Draws]:
     """Every metric, (DRAWS,), of images drawn with replacement, from scores in ``BINS`` bins.
 
-    A draw without an anomaly is NaN.
+    A draw without an anomaly is NaN. The same images are drawn alike for every model, and other
+    images otherwise: the folds of a mean are drawn independently of each other.
     """
     counts = _image_counts(scores, logits)
-    images = len(counts)
-    generator = np.random.default_rng(0)
+    size = int(units.max()) + 1
+    key = digest([logits.facts.get("dataset"), list(logits.image_ids)])
+    generator = np.random.default_rng(int(key[:12], 16))
     found: dict[str, list[float]] = {metric: [] for metric in METRICS}
     for _ in range(DRAWS):
-        times = np.bincount(generator.integers(0, images, images), minlength=images)
+        times = np.bincount(generator.integers(0, size, size), minlength=size)[units]
         negatives, positives = np.einsum("i,icb->cb", times, counts)[:, ::-1]
         used = positives + negatives > 0
         for metric, value in _metrics(positives[used], negatives[used]).items():
             found[metric].append(value)
-    return {metric: np.asarray(values) for metric, values in found.items()}
+    return {metric: _wide(np.asarray(values), size) for metric, values in found.items()}
+
+
+def _wide(values: Draws, units: int) -> Draws:
+    """The same draws about the same mean, ``widened``."""
+    known = values[~np.isnan(values)]
+    mean = known.mean() if len(known) else np.nan
+    wide: Draws = mean + widened(values - mean, units)
+    return wide
 
 
 def _image_counts(scores: NDArray[np.float32], logits: Logits) -> NDArray[np.int64]:

@@ -23,8 +23,8 @@ from segsweep.calibrate.logits_file import VALIDATION, Logits, Queries
 from segsweep.calibrate.targets import Target
 from segsweep.closing import model_of
 from segsweep.data.sources.base import IGNORE
-from segsweep.engine import MEAN, STD, autocast, prepare_images, prepare_process
-from segsweep.errors import DataError, Problem, SegsweepError
+from segsweep.engine import MEAN, STD, autocast, device_of, prepare_images, prepare_process
+from segsweep.errors import DataError, Problem, SegsweepError, first_line
 from segsweep.metrics.boundary import near_contours
 from segsweep.models import weightfile
 from segsweep.progress import BEST
@@ -135,7 +135,7 @@ def ensure(shared: Shared, item: Item) -> dict[str, Any]:
     """Compute the logits of a trial on a dataset, unless they are there and its own.
 
     Returns:
-        ``item`` and ``made``, whether they were computed; or ``item`` and ``error``.
+        ``made``, whether they were computed; or ``error``.
     """
     config_id, fold, replicate, _ = item
     place = directory(shared.run_directory, config_id, fold, replicate)
@@ -144,19 +144,19 @@ def ensure(shared: Shared, item: Item) -> dict[str, Any]:
         expected = facts_of(shared, item, saved["config"])
         path = path_of(shared.run_directory, item)
         if logits_file.mismatch(path, expected) is None:
-            return {"item": item, "made": False}
-        prepare_process(0, shared.cpus)
-        device = torch.device("cuda" if shared.gpu else "cpu")
+            return {"made": False}
+        device = device_of(shared.gpu)
+        prepare_process(0, shared.cpus, device)
         target = shared.targets[item[3]]
         classes = len(shared.targets[VALIDATION].classes)
         model = model_of(tensors, saved, classes, device)
         rows, size = rows_of(shared, item), int(saved["config"]["train"]["batch_size"])
         logits_file.save(path, collect(model, target, rows, expected, device, size))
     except SegsweepError as error:
-        return {"item": item, "error": str(error)}
-    except torch.OutOfMemoryError as error:
-        return {"item": item, "error": f"out of memory: {error}"}
-    return {"item": item, "made": True}
+        return {"error": str(error)}
+    except RuntimeError as error:  # such as torch's of memory
+        return {"error": first_line(error)}
+    return {"made": True}
 
 
 def collect(

@@ -23,11 +23,11 @@ from segsweep.calibrate.options import overridden
 from segsweep.calibrate.run import Outcome, save, track
 from segsweep.calibrate.sweep import grid
 from segsweep.calibrate.targets import Target, foreign
-from segsweep.check import CACHE
 from segsweep.engine import device_facts, prepare_model, prepare_process
 from segsweep.errors import DataError, Problem, SpecError
 from segsweep.identity import digest
 from segsweep.models import weightfile
+from segsweep.opening import CACHE
 from segsweep.spec import SweepSpec
 from segsweep.spec.shape import Scored
 
@@ -157,7 +157,7 @@ def _logits(
     if logits_file.mismatch(path, facts) is None:
         return logits_file.load(path, facts), False
     device = torch.device(device_facts()["type"])
-    prepare_process(0, torch.get_num_threads())
+    prepare_process(0, torch.get_num_threads(), device)
     found = compute.collect(prepare_model(model, device), target, rows, facts, device, BATCH)
     logits_file.save(path, found)
     return found, True

@@ -4,7 +4,8 @@
 calibration.parquet     one row a model × fold × dataset × region × scaling × T × metric; ``fold``
                         is null where fold models are pooled (``of`` config) or averaged (``of``
                         ensemble). ``gain`` is how much lower (better) than at T = 1, with the
-                        interval of draws of images; ``fitted`` rows are of images that the
+                        interval of draws of images, or where ``grouped`` of groups of them
+                        (``folds.group_by``); ``fitted`` rows are of images that the
                         scaling was not fitted on; T is null where a scaling has more numbers
 anomaly.parquet         one row a model × fold × dataset × score × T × metric; ``fold`` null: mean
                         over fold models; T null: no T changes the score's ranking
@@ -28,7 +29,7 @@ import pyarrow.parquet as pq
 from segsweep.calibration.temperature import BOUNDS, Fit
 from segsweep.rundir import write_atomically
 
-SCHEMA_VERSION: Final = "1"
+SCHEMA_VERSION: Final = "2"
 FITTED: Final = "calibration.json"
 
 Row = dict[str, Any]
@@ -36,7 +37,7 @@ Row = dict[str, Any]
 TEXT, WHOLE, REAL, FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _WHOSE = [
     ("config_id", TEXT), ("cell", TEXT), ("model", TEXT), ("of", TEXT), ("fold", WHOLE),
-    ("replicate", WHOLE), ("dataset", TEXT),
+    ("replicate", WHOLE), ("dataset", TEXT), ("grouped", FLAG),
 ]  # fmt: skip
 _VALUE = [
     ("metric", TEXT), ("value", REAL), ("low", REAL), ("high", REAL), ("gain", REAL),

@@ -16,7 +16,9 @@ from segsweep.calibrate.masks import inside
 from segsweep.calibrate.pool import ensemble, pool
 from segsweep.calibrate.sweep import Swept, fit_alone, inside_rows, sweep
 from segsweep.calibration.temperature import Fit
+from segsweep.compare.together import codes
 from segsweep.errors import CalibrationError
+from segsweep.spec.mistakes import OWN_DATASETS
 
 Row = dict[str, Any]
 
@@ -44,6 +46,7 @@ class Subject:
     Attributes:
         label: for people.
         names: of datasets, where results call them otherwise.
+        groups: image id → group of the sweep's own images, where it has ``folds.group_by``.
     """
 
     config_id: str
@@ -52,6 +55,11 @@ class Subject:
     label: str
     trained: Sequence[Trained]
     names: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def groups_on(self, dataset: str) -> Mapping[str, str]:
+        """The groups of a dataset's images; other data than the sweep's own has none."""
+        return self.groups if dataset in OWN_DATASETS else {}
 
     def whose(self, of: str, trained: Trained | None, dataset: str) -> Row:
         """The columns that say whose a row is; ``of`` is fold, config or ensemble."""
@@ -63,6 +71,7 @@ class Subject:
             "fold": trained.fold if trained else None,
             "replicate": trained.replicate if trained else None,
             "dataset": self.names.get(dataset, dataset),
+            "grouped": bool(self.groups_on(dataset)),
         }
 
 
@@ -110,7 +119,7 @@ def judge(
     for dataset in subject.trained[0].logits:
         if dataset != VALIDATION:
             _elsewhere(judged, dataset, swept.fit, temperatures, seed)
-        _anomalies(judged, dataset, swept.fit, temperatures, scores, dataset in asked)
+        _anomalies(judged, dataset, swept, temperatures, scores, dataset in asked)
     return judged
 
 
@@ -119,7 +128,8 @@ def _validation(judged: Judged, temperatures: Sequence[float], seed: int) -> Swe
     subject = judged.subject
     parts = [one.logits[VALIDATION] for one in subject.trained]
     folds = [one.fold or 0 for one in subject.trained]
-    own = pool(parts, folds, f"{subject.label}, {VALIDATION}", seed)
+    groups = subject.groups_on(VALIDATION)
+    own = pool(parts, folds, f"{subject.label}, {VALIDATION}", seed, groups)
     swept = sweep(own, temperatures, seed=seed)
     _add(judged, subject.whose("config", None, VALIDATION), swept.rows, parts)
     judged.diagrams += swept.diagrams
@@ -178,12 +188,13 @@ def _elsewhere(
     parts = [one.logits[dataset] for one in subject.trained]
     if not (parts[0].labels != 255).any():
         return  # it says what is odd, not what is what
+    groups = subject.groups_on(dataset)
     for trained, part in zip(subject.trained, parts, strict=True):
-        own = pool([part], [0], f"{subject.label}, {dataset}", seed)
+        own = pool([part], [0], f"{subject.label}, {dataset}", seed, groups)
         found = sweep(own, temperatures, given=fit, seed=seed)
         _add(judged, subject.whose("fold", trained, dataset), found.rows, [part])
     if len(parts) > 1:
-        together = ensemble(parts, f"{subject.label}, ensemble on {dataset}", seed)
+        together = ensemble(parts, f"{subject.label}, ensemble on {dataset}", seed, groups)
         if together.images < 2:
             judged.notes.append(f"{subject.label}: an ensemble needs two images of {dataset}")
             return
@@ -196,20 +207,28 @@ def _elsewhere(
 def _anomalies(
     judged: Judged,
     dataset: str,
-    fit: Fit,
+    swept: Swept,
     temperatures: Sequence[float],
     scores: Sequence[str],
     asked: bool,
 ) -> None:
     subject, found = judged.subject, []
-    values = sorted({*temperatures, fit.temperature})
+    groups = subject.groups_on(dataset)
     if not any(one.logits[dataset].facts["anomalies"] for one in subject.trained):
         return
     for trained in subject.trained:
         where = f"{subject.label}, {dataset}"
         where += f", fold {trained.fold}" if trained.fold is not None else ""
+        own = trained.logits[dataset]
         try:
-            one = anomaly.detect(trained.logits[dataset], values, scores, where)
+            one = anomaly.detect(
+                own,
+                temperatures,
+                scores,
+                where,
+                fitted=_fitted_elsewhere(swept, own, dataset),
+                units=codes(own.image_ids, groups),
+            )
         except CalibrationError as error:
             if asked:
                 raise
@@ -218,7 +237,14 @@ def _anomalies(
         found.append((subject.whose("fold", trained, dataset), one))
     if found:
         mean = subject.whose("config", None, dataset)
-        judged.anomaly += list(anomaly.rows(found, values, fit.temperature, mean))
+        judged.anomaly += list(anomaly.rows(found, temperatures, swept.fit.temperature, mean))
+
+
+def _fitted_elsewhere(swept: Swept, own: Logits, dataset: str) -> anomaly.Temperatures:
+    """(I,) T of each image, fitted on others: on validation images that of the other groups."""
+    if dataset != VALIDATION:
+        return np.full(len(own.image_ids), swept.fit.temperature)
+    return np.asarray([swept.by_image[name] for name in own.image_ids])
 
 
 def _add(judged: Judged, whose: Row, rows: Sequence[Row], parts: Sequence[Logits]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.calibrate.logits_file import Logits
+from segsweep.compare.together import codes
 from segsweep.errors import Problem, RunError
 
 Integers = NDArray[np.int64]
@@ -25,8 +26,10 @@ class Pool:
         boundary: (P,).
         image: (P,) from 0 to I - 1; an image that several replicates have is one image.
         groups: (I,) from 0: what is fitted on some groups is reported on the others.
+        units: (I,) from 0: images that share one (a patient, a scene) are drawn together.
         file: (P,) which of the pooled files each pixel is from.
         where: whose pixels these are, for messages.
+        ids: of the images.
     """
 
     logits: NDArray[np.float32]
@@ -34,8 +37,10 @@ class Pool:
     boundary: NDArray[np.bool_]
     image: Integers
     groups: Integers
+    units: Integers
     file: Integers
     where: str
+    ids: Sequence[str]
 
     @property
     def images(self) -> int:
@@ -51,18 +56,27 @@ class Pool:
             self.boundary[chosen],
             image.astype(np.int64),
             self.groups[kept],
+            np.unique(self.units[kept], return_inverse=True)[1].astype(np.int64),
             self.file[chosen],
             self.where,
+            [self.ids[place] for place in kept],
         )
 
     def with_logits(self, logits: NDArray[np.float32]) -> Pool:
         """The same pixels with other logits."""
-        return Pool(
-            logits, self.labels, self.boundary, self.image, self.groups, self.file, self.where
-        )
+        return replace(self, logits=logits)
 
 
-def pool(files: Sequence[Logits], folds: Sequence[int], where: str, seed: int = 0) -> Pool:
+NO_GROUPS: Mapping[str, str] = {}
+
+
+def pool(
+    files: Sequence[Logits],
+    folds: Sequence[int],
+    where: str,
+    seed: int = 0,
+    groups: Mapping[str, str] = NO_GROUPS,
+) -> Pool:
     """Files of out-of-fold logits as one; with a single fold, its images fall into two halves.
 
     Args:
@@ -70,35 +84,43 @@ def pool(files: Sequence[Logits], folds: Sequence[int], where: str, seed: int = 
         folds: of each file; files of one fold are replicates.
         where: whose they are, for messages.
         seed: of the halves.
+        groups: image id → group that is drawn, and halved, as a whole.
     """
     ids = sorted({name for file in files for name in file.image_ids})
     number = {name: place for place, name in enumerate(ids)}
-    groups = np.zeros(len(ids), np.int64)
+    units = codes(ids, groups)
+    of_fold = np.zeros(len(ids), np.int64)
     order = {fold: place for place, fold in enumerate(sorted(set(folds)))}
     images = []
     for file, fold in zip(files, folds, strict=True):
         own = np.asarray([number[name] for name in file.image_ids], np.int64)
-        groups[own] = order[fold]
+        of_fold[own] = order[fold]
         images.append(own[file.image_of])
-    if len(order) == 1:
-        groups = halves(len(ids), seed)
     return Pool(
         logits=np.concatenate([file.values for file in files]),
         labels=np.concatenate([file.labels for file in files]),
         boundary=np.concatenate([file.boundary for file in files]),
         image=np.concatenate(images),
-        groups=groups,
+        groups=halves(units, seed) if len(order) == 1 else of_fold,
+        units=units,
         file=np.repeat(np.arange(len(files)), [len(file.labels) for file in files]),
         where=where,
+        ids=ids,
     )
 
 
-def halves(count: int, seed: int) -> Integers:
-    """(count,) 0 or 1, as many of each as can be, in random order."""
-    return np.random.default_rng(seed).permutation(np.arange(count) % 2).astype(np.int64)
+def halves(units: Integers, seed: int) -> Integers:
+    """(I,) 0 or 1, as many units of each as can be, at random; images, where there is one unit."""
+    count = int(units.max()) + 1
+    of, count = (units, count) if count > 1 else (np.arange(len(units)), len(units))
+    half = np.random.default_rng(seed).permutation(np.arange(count) % 2).astype(np.int64)
+    found: Integers = half[of]
+    return found
 
 
-def ensemble(files: Sequence[Logits], where: str, seed: int = 0) -> Pool:
+def ensemble(
+    files: Sequence[Logits], where: str, seed: int = 0, groups: Mapping[str, str] = NO_GROUPS
+) -> Pool:
     """The mean of models' probabilities on the same pixels, as logits: its logarithm.
 
     Of two classes the one logit is log p / (1 - p). Images fall into two halves: no image that
@@ -116,15 +138,18 @@ def ensemble(files: Sequence[Logits], where: str, seed: int = 0) -> Pool:
     for file in files:
         mean = mean + probabilities(file.values) / len(files)
     logs = np.log(np.maximum(mean, 1e-30))
+    units = codes(first.image_ids, groups)
     values = logs[:, 1:] - logs[:, :1] if first.values.shape[1] == 1 else logs
     return Pool(
         logits=values.astype(np.float32),
         labels=first.labels,
         boundary=first.boundary,
         image=first.image_of,
-        groups=halves(len(first.image_ids), seed),
+        groups=halves(units, seed),
+        units=units,
         file=np.zeros(len(first.labels), np.int64),
         where=where,
+        ids=first.image_ids,
     )
 
 

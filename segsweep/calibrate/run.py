@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from segsweep.calibrate.model import Judged, Subject, Trained, judge, notes_of
 from segsweep.calibrate.options import overridden
 from segsweep.calibrate.sweep import grid
 from segsweep.calibrate.targets import Target, foreign, own
-from segsweep.check import CACHE, Opened, open_data
+from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError, WeightsError
 from segsweep.identity import short_cells, short_params
+from segsweep.opening import CACHE, Opened, open_data
 from segsweep.rundir import Run
 from segsweep.runners import Runner
 from segsweep.runners.start import start
@@ -82,40 +83,17 @@ def calibrate(
     lock = rundir.Lock(found.path)
     try:
         with console.status("reading the images"):
-            opened = open_data(found.spec, found.path.parent)
+            opened = open_data(found)
             _same_data(found, opened)
-            targets = _targets(spec, opened, found.path.parent / CACHE)
-        shared = Shared(
-            targets=targets,
-            assignment=opened.folds.assignment,
-            run_directory=str(found.path.resolve()),
-            pixels=spec.calibration.pixels,
-            seed=spec.seed,
-            cpus=spec.resources.cpu,
-            gpu=0.0,
-        )
+            shared = _shared(found, spec, opened)
         items = [
             (config.config_id, *slot, name)
             for config in configs
             for slot in spec.slots
-            for name in targets
+            for name in shared.targets
         ]
         computed, shared = _compute(shared, items, configs, spec, runner, address, console)
-        with console.status("sweeping temperatures and scores") as status:
-            subjects = _subjects(state, configs)
-            judged = []
-            for config, subject in zip(configs, subjects, strict=True):
-                status.update(f"sweeping {subject.label}")
-                whole = _with_logits(subject, shared, config, spec)
-                judged.append(
-                    judge(
-                        whole,
-                        grid(spec.calibration.temperatures),
-                        spec.calibration.scores,
-                        asked=list(spec.calibration.datasets),
-                        seed=spec.seed,
-                    )
-                )
+        judged = _judged(found, spec, state, configs, shared, console)
         save(found.path, judged, opened.prepared.fingerprint)
     finally:
         lock.release()
@@ -123,6 +101,39 @@ def calibrate(
     notes = list(notes_of(judged))
     scale = grid(spec.calibration.temperatures)
     return Outcome(found.path, judged, computed, len(items) - computed, notes, scale, warnings)
+
+
+def _shared(run: Run, spec: SweepSpec, opened: Opened) -> Shared:
+    """What computing logits needs beside the checkpoints."""
+    return Shared(
+        targets=_targets(spec, opened, run.path.parent / CACHE),
+        assignment=opened.folds.assignment,
+        run_directory=str(run.path.resolve()),
+        pixels=spec.calibration.pixels,
+        seed=spec.seed,
+        cpus=spec.resources.cpu,
+        gpu=0.0,
+    )
+
+
+def _judged(
+    run: Run,
+    spec: SweepSpec,
+    state: SearchState,
+    configs: Sequence[ConfigState],
+    shared: Shared,
+    console: Console,
+) -> list[Judged]:
+    """Sweep every config over its logits, one after the other: they fill the memory."""
+    scale, judged = grid(spec.calibration.temperatures), list[Judged]()
+    subjects = _subjects(state, configs, run.split.get("groups") or {})
+    with console.status("sweeping temperatures and scores") as status:
+        for config, subject in zip(configs, subjects, strict=True):
+            status.update(f"sweeping {subject.label}, {len(judged) + 1} of {len(configs)}")
+            whole = _with_logits(subject, shared, config, spec)
+            asked = list(spec.calibration.datasets)
+            judged.append(judge(whole, scale, spec.calibration.scores, asked=asked, seed=spec.seed))
+    return judged
 
 
 def save(folder: Path, judged: Sequence[Judged], fingerprint: str) -> None:
@@ -137,7 +148,7 @@ def save(folder: Path, judged: Sequence[Judged], fingerprint: str) -> None:
 
 def track(spec: SweepSpec, folder: Path, judged: Sequence[Judged]) -> list[str]:
     """Give W&B a run a model; what went wrong, a line each."""
-    if spec.wandb_mode == "disabled":
+    if "wandb" not in spec.tracking or spec.wandb_mode == "disabled":
         return []
     from segsweep.tracking.calibration import log
 
@@ -165,17 +176,18 @@ def _chosen(spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigStat
     champions = set(state.champions.values())
     chosen = done if every else [config for config in done if config.config_id in champions]
     if not chosen:
+        if told := undefined(spec, state):
+            raise RunError(Problem(f"no config has a score on every fold: {told}", hint=NO_USE))
         what = "no config has finished all folds" if every or not done else "there is no champion"
         raise RunError(Problem(what, hint="`segsweep launch` goes on with the sweep"))
     return chosen
 
 
 def _same_data(run: Run, opened: Opened) -> None:
-    split = next(event for event in run.events if event["event"] == "split")
     hint = "restore the images that the run was trained on"
-    if split["fingerprint"] != opened.prepared.fingerprint:
+    if run.split["fingerprint"] != opened.prepared.fingerprint:
         raise RunError(Problem("the images have changed since", str(run.path), "dataset", hint))
-    if split["folds_hash"] != opened.folds.hash:
+    if run.split["folds_hash"] != opened.folds.hash:
         raise RunError(Problem("the folds have changed since", str(run.path), "folds", hint))
 
 
@@ -228,10 +240,11 @@ def _compute(
         gpu = workers.facts(spec)["gpu"]
         shared = Shared(**{**vars(shared), "gpu": gpu})
         with console.status("computing logits") as status:
-            for done, found in enumerate(workers.map(compute.ensure, shared, missing, spec), 1):
+            results = workers.map(compute.ensure, shared, missing, spec)
+            for done, (item, found) in enumerate(zip(missing, results, strict=True), 1):
                 status.update(f"computing logits: {done} of {len(missing)}")
                 if "error" in found:
-                    problems.append(Problem(found["error"], _name(found["item"])))
+                    problems.append(Problem(found["error"], _name(item)))
     finally:
         workers.close()
     if problems:
@@ -243,7 +256,9 @@ def _name(item: Item) -> str:
     return f"{item[0]} fold {item[1]} on {item[3]}"
 
 
-def _subjects(state: SearchState, configs: Sequence[ConfigState]) -> list[Subject]:
+def _subjects(
+    state: SearchState, configs: Sequence[ConfigState], groups: Mapping[str, str]
+) -> list[Subject]:
     labels = short_cells({config.cell: config.levels for config in state.configs.values()})
     several = len({config.cell for config in configs}) < len(configs)
     return [
@@ -253,6 +268,7 @@ def _subjects(state: SearchState, configs: Sequence[ConfigState]) -> list[Subjec
             str(config.config["model"]["name"]),
             " ".join([labels[config.cell], *([short_params(config.params)] if several else [])]),
             (),
+            groups=groups,
         )
         for config in configs
     ]
@@ -271,4 +287,4 @@ def _with_logits(subject: Subject, shared: Shared, config: ConfigState, spec: Sw
             logits[name] = logits_file.load(path, expected)
             checkpoint = expected["checkpoint"]
         trained.append(Trained(fold, replicate, checkpoint, logits))
-    return Subject(subject.config_id, subject.cell, subject.model, subject.label, trained)
+    return replace(subject, trained=trained)

@@ -27,7 +27,7 @@ class Best:
         model: for people.
         of: ``config`` (fold models together), ``ensemble`` or ``fold``.
         what: the region, ``all`` or ``boundary``, or the anomaly score.
-        temperature: the best of the grid and the fitted one; None where no T changes anything.
+        temperature: the best of the grid; None where no T changes anything.
         value_at_1: of the metric.
         value: at the best T.
         gain: the difference, positive where T helps, with its 95 % interval.
@@ -85,7 +85,8 @@ def _anomaly(judged: Judged) -> Iterator[Best]:
     for key, rows in tables.items():
         chosen = next(row for row in rows if row["best"])
         fitted = next((row for row in rows if row["fitted"]), None)
-        yield _best(judged, key, rows, chosen, fitted)
+        swept = [row for row in rows if not row["fitted"]]
+        yield _best(judged, key, swept, chosen, fitted)
 
 
 def _best(

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.calibrate.pool import Pool
-from segsweep.calibration.curve import cross_fit, nll_curve
+from segsweep.calibration.curve import cross_fit, nll_curve, widened
 from segsweep.calibration.reliability import METRICS, REGIONS, Reliability, ReliabilitySweep
 from segsweep.calibration.scaling import Scaling, agreement, fit_class_temperatures, fit_vector
 from segsweep.calibration.temperature import BOUNDS, Fit, fit_temperature
 from segsweep.errors import SegsweepError
 from segsweep.spec.shape import Temperatures
 
-RESAMPLES = 1000  # draws of images behind an interval
+RESAMPLES = 500  # draws of images behind an interval
 TEMPERATURE: Final = "temperature"
 INSIDE: Final = "inside"
 SCALINGS: Final[dict[str, Callable[..., Scaling]]] = {
@@ -39,12 +39,14 @@ class Swept:
     Attributes:
         fit: the temperature of all its images together.
         fits: of each group, fitted on the others.
+        by_image: image id → the T of its group.
         rows: of results, without the columns that say whose they are.
         diagrams: reliability diagrams, before and after: ``scaling`` and lists of 15 numbers.
     """
 
     fit: Fit
     fits: Sequence[Fit]
+    by_image: Mapping[str, float]
     rows: list[Row]
     diagrams: list[Row] = field(default_factory=list)
 
@@ -89,8 +91,8 @@ def sweep(
         fit, fits = curve.fit(), cross_fit(curve, own.groups)
     else:
         fit, fits = given, [given] * (int(own.groups.max()) + 1)
-    by_pixel = np.asarray([one.temperature for one in fits])[own.groups[own.image]]
-    scaled = _divided(own.logits, by_pixel)
+    by_image = np.asarray([one.temperature for one in fits])[own.groups]
+    scaled = _divided(own.logits, by_image[own.image])
     found = _measured(own.with_logits(scaled), [1.0], seed).at(1.0)
     edge = any(one.at_bound for one in [fit, *fits])
     facts = {"fitted": True, "at_bound": edge}
@@ -101,7 +103,8 @@ def sweep(
         found = _measured(own.with_logits(wide), [1.0], seed).at(1.0)
         rows += list(_rows(found, base, name, None, fitted=True, at_bound=at_bound, **beside))
         diagrams.append(_diagram(found, name))
-    return Swept(fit, fits, rows, diagrams)
+    named = dict(zip(own.ids, by_image.tolist(), strict=True))
+    return Swept(fit, fits, named, rows, diagrams)
 
 
 def inside_rows(
@@ -130,11 +133,17 @@ def inside_rows(
 
 @dataclass(frozen=True)
 class _At:
-    """One temperature: what was measured in each region, and the draws behind."""
+    """One temperature: what was measured in each region, and the draws behind.
+
+    Attributes:
+        draws: by metric and region; none where there is one image, or one group of them.
+        units: that were drawn from.
+    """
 
     found: Mapping[str, Reliability]
     draws: Mapping[tuple[str, str], Draws]
     images: int
+    units: int
 
 
 @dataclass(frozen=True)
@@ -155,13 +164,15 @@ def _measured(own: Pool, temperatures: Sequence[float], seed: int) -> _Measured:
     )
     boundary = own.boundary if has_boundary else None
     counter.update(own.logits, own.labels, own.image, boundary)
-    results = counter.result(resamples=RESAMPLES, seed=seed)
+    results = counter.result(resamples=RESAMPLES, seed=seed, groups=own.units)
     regions = REGIONS if has_boundary else REGIONS[:1]
-    draws = {(m, r): counter.draws(m, r) for m in METRICS for r in regions}
+    units = int(own.units.max()) + 1
+    draws = {(m, r): counter.draws(m, r) for m in METRICS for r in regions} if units > 1 else {}
     by_value = {}
     for place, value in enumerate(temperatures):
         mine = {one.region: one for one in results if one.temperature == value}
-        by_value[value] = _At(mine, {key: many[place] for key, many in draws.items()}, own.images)
+        drawn = {key: many[place] for key, many in draws.items()}
+        by_value[value] = _At(mine, drawn, own.images, units)
     return _Measured(by_value)
 
 
@@ -172,9 +183,7 @@ def _rows(
     for region, found in at.found.items():
         before = base.found[region]
         for metric, estimate in found.estimates.items():
-            drawn = base.draws[metric, region] - at.draws[metric, region]
-            several = at.images > 1
-            low, high = np.quantile(drawn, [0.025, 0.975]) if several else (None, None)
+            low, high = _gained(base, at, (metric, region))
             yield {
                 "region": region,
                 "scaling": scaling,
@@ -192,6 +201,16 @@ def _rows(
                 "images": at.images,
                 **facts,
             }
+
+
+def _gained(base: _At, at: _At, key: tuple[str, str]) -> tuple[float | None, float | None]:
+    """The interval of a gain, from the same draws of both."""
+    if key not in at.draws:
+        return None, None
+    gains = base.draws[key] - at.draws[key]
+    mean = gains.mean()
+    low, high = np.quantile(mean + widened(gains - mean, at.units), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _diagram(at: _At, scaling: str) -> Row:

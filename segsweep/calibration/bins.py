@@ -82,11 +82,19 @@ def adaptive(pixels: Doubles, gaps: Doubles) -> Doubles:
     borders lie in, n being their pixels: the sum of a share x of a bin's confidence - correct is at
     most n x (1 - x) ≤ n / 4 from that share of the bin's sum, and counts on both sides.
     """
-    found = np.empty(len(pixels))
-    for row, (count, off) in enumerate(zip(pixels, gaps, strict=True)):
-        some = count > 0
-        heights = np.concatenate([[0], np.cumsum(count[some])])
-        sums = np.concatenate([[0], np.cumsum(off[some])])
-        borders = np.linspace(0, heights[-1], BINS + 1)
-        found[row] = np.abs(np.diff(np.interp(borders, heights, sums))).sum() / heights[-1]
-    return found
+    rows, bins = pixels.shape
+    heights, sums = (np.zeros((rows, bins + 1)) for _ in range(2))
+    np.cumsum(pixels, axis=1, out=heights[:, 1:])
+    np.cumsum(gaps, axis=1, out=sums[:, 1:])
+    borders = heights[:, -1:] * (np.arange(1, BINS) / BINS)
+    # the bin that each border lies in, which is not an empty one: all rows are searched as one, a
+    # row's heights as shares of its total, from the row's number on
+    lift = np.arange(rows)[:, None]
+    shares = (heights[:, 1:] / heights[:, -1:] + lift).ravel()
+    place = shares.searchsorted((borders / heights[:, -1:] + lift).ravel(), side="right")
+    place = place.reshape(borders.shape) + lift  # a row has one height more than it has bins
+    start, end = heights.ravel()[place], heights.ravel()[place + 1]
+    inner = sums.ravel()[place] + (borders - start) / (end - start) * np.diff(sums.ravel())[place]
+    ends = np.concatenate([sums[:, :1], inner, sums[:, -1:]], axis=1)
+    result: Doubles = np.abs(np.diff(ends, axis=1)).sum(axis=1) / heights[:, -1]
+    return result

@@ -158,6 +158,15 @@ def draw_images(images: int, resamples: int, seed: int) -> Doubles:
     return generator.multinomial(images, even, size=resamples).astype(np.float64)
 
 
+def widened(deviations: Doubles, units: int) -> Doubles:
+    """Deviations of draws of ``units`` images, or groups of them, as wide as other ones make them.
+
+    By √(G/(G−1)): a bootstrap of G knows their mean, and is so much too narrow.
+    """
+    wide: Doubles = deviations * np.sqrt(units / (units - 1))
+    return wide
+
+
 def _hermite(betas: Doubles, value: Doubles, slope: Doubles, bend: Doubles, beta: float) -> Bend:
     """The function at β from its derivatives at the nodes."""
     left = int(np.clip(np.searchsorted(betas, beta) - 1, 0, len(betas) - 2))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from segsweep.calibration.anomaly import check_temperatures
 from segsweep.calibration.bins import STARTS, Diagram, adaptive, diagram
-from segsweep.calibration.curve import draw_images
+from segsweep.calibration.curve import draw_images, widened
 from segsweep.calibration.pixels import (
     BLOCK,
     Block,
@@ -34,11 +34,12 @@ from segsweep.calibration.tally import Tally
 
 METRICS = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise")
 REGIONS = ("all", "boundary")
+_HIGHEST = {"nll": np.inf, "brier": 2.0}  # and 1 of every other
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval, None where images cannot be drawn anew (one image)."""
+    """A number with its interval, None where images cannot be drawn anew (one, or one group)."""
 
     value: float
     low: float | None
@@ -102,6 +103,7 @@ class ReliabilitySweep:
         self._counts = [Tally(self._regions, images, classes) for _ in temperatures]
         self._correct = np.zeros(self._regions)
         self._draws: dict[tuple[str, str], Doubles] = {}
+        self._units = 0
 
     def update(
         self,
@@ -151,50 +153,63 @@ class ReliabilitySweep:
         in_threads(one, range(len(self._counts)), self._threads)
 
     def result(
-        self, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+        self,
+        *,
+        resamples: int = 1000,
+        level: float = 0.95,
+        seed: int = 0,
+        groups: Images | None = None,
     ) -> list[Reliability]:
         """One for each temperature and region, temperatures in the order given.
 
         Regions without a valid pixel are left out. Intervals are percentiles over ``resamples``
-        draws of images with replacement, moved so that the draws' mean is the value itself, and
-        cut off at 0: noise makes an ECE larger, and a drawn one has the noise twice, so that
-        percentiles as they are can lie above the value. The draws are the same for all
-        temperatures, so that differences between these can be judged from ``draws``.
+        draws of images with replacement, moved so that the draws' mean is the value itself,
+        widened (``curve.widened``) and cut off where the metric ends: noise makes an ECE larger,
+        and a drawn one has the noise twice, so that percentiles as they are can lie above the
+        value. The draws are the same for all temperatures, so that differences between these can
+        be judged from ``draws``. ``groups`` (images,) from 0: those that share one (a patient, a
+        scene) are drawn together; left out, each is its own.
 
         Raises:
             CalibrationError: no valid pixel.
         """
         if not self._counts[0].pixels.any():
             raise nothing_valid(self._where)
-        drawn = draw_images(self._images, resamples, seed) if self._images > 1 else None
-        found = []
-        self._draws = {}
-        for temperature, counts in zip(self._temperatures, self._counts, strict=True):
-            for region in REGIONS[: self._regions]:
-                pick = slice(None) if region == "all" else slice(1, None)
-                one = self._judge(temperature, region, pick, counts, drawn, level)
-                if one is not None:
-                    found.append(one)
-        return found
+        own = np.arange(self._images) if groups is None else groups
+        self._units = int(own.max()) + 1
+        drawn = draw_images(self._units, resamples, seed)[:, own] if self._units > 1 else None
+        jobs = [
+            (temperature, counts, region)
+            for temperature, counts in zip(self._temperatures, self._counts, strict=True)
+            for region in REGIONS[: self._regions]
+        ]
+        judged = in_threads(lambda job: self._judge(*job, drawn, level), jobs, self._threads)
+        known = [one for one in judged if one is not None]
+        self._draws = {
+            (name, region): np.stack([d[name] for one, d in known if one.region == region and d])
+            for name in METRICS
+            for region in {one.region for one, replicas in known if replicas}
+        }
+        return [one for one, _ in known]
 
     def draws(self, metric: str, region: str = "all") -> Doubles:
         """(temperatures, resamples) values behind the intervals of the last ``result``.
 
         Raises:
-            KeyError: there are none: one image, or no pixel in the region.
+            KeyError: there are none: one image or group, or no pixel in the region.
         """
         return self._draws[metric, region]
 
     def _judge(
         self,
         temperature: float,
-        region: str,
-        pick: slice,
         counts: Tally,
+        region: str,
         drawn: Doubles | None,
         level: float,
-    ) -> Reliability | None:
-        """One row of the result."""
+    ) -> tuple[Reliability, dict[str, Doubles]] | None:
+        """One row of the result, and the values behind its intervals."""
+        pick = slice(None) if region == "all" else slice(1, None)
         pixels = counts.pixels[:, pick].sum(axis=1)
         total = int(pixels.sum())
         if not total:
@@ -214,15 +229,13 @@ class ReliabilitySweep:
             low = high = None
             if replicas:
                 tail = (1 - level) / 2
-                ends = np.quantile(replicas[name], [tail, 1 - tail]) - replicas[name].mean()
-                low, high = (max(0.0, float(values[name][0] + end)) for end in ends)
-                before = self._draws.get((name, region))
-                row = replicas[name][None]
-                self._draws[name, region] = row if before is None else np.vstack([before, row])
+                apart = widened(replicas[name] - replicas[name].mean(), self._units)
+                ends = values[name][0] + np.quantile(apart, [tail, 1 - tail])
+                low, high = (float(end) for end in np.clip(ends, 0.0, _HIGHEST.get(name, 1.0)))
             estimates[name] = Estimate(float(values[name][0]), low, high)
         accuracy = float(self._correct[pick].sum() / total)
         picture = diagram(pixels.sum(axis=0), gaps.sum(axis=0), counts.confidence[pick].sum(axis=0))
-        return Reliability(temperature, region, total, accuracy, estimates, picture)
+        return Reliability(temperature, region, total, accuracy, estimates, picture), replicas
 
 
 def _metrics(

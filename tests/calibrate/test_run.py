@@ -190,7 +190,7 @@ def test_the_left_out_class_is_the_anomaly_and_unmoved_scores_stand_once(
     logit = [r for r in found if r["score"] == "max_logit"]
     assert {r["temperature"] for r in logit} == {None}
     assert len({(r["of"], r["fold"], r["dataset"], r["metric"]) for r in logit}) == len(logit)
-    assert len({r["temperature"] for r in found if r["score"] == "msp"}) == 6  # and the fitted T
+    assert len({r["temperature"] for r in found if r["score"] == "msp" and not r["fitted"]}) == 5
     (line, _) = unmoved(outcome.judged[0])
     assert "max_logit" in line
     config_id = champion(finished)
@@ -204,6 +204,77 @@ def test_the_left_out_class_is_the_anomaly_and_unmoved_scores_stand_once(
     )  # fmt: skip
     assert row["value"] == pytest.approx(wanted, abs=max(1e-6, row["error"]))
     assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_anomalies_of_a_fold_are_scored_at_the_temperature_of_the_other_folds(
+    finished: Path, outcome: Outcome
+) -> None:
+    folds = {
+        row["fold"]: row["temperature"]
+        for row in rows(finished, "calibration")
+        if row["of"] == "fold" and row["fitted"] and row["dataset"] == "validation"
+    }
+    entry = outcome.judged[0].entry
+    assert len({*folds.values(), entry["temperature"]}) == 3
+    found = [r for r in rows(finished, "anomaly") if r["score"] == "msp" and r["fitted"]]
+    own = [r for r in found if r["dataset"] == "validation" and r["metric"] == "auroc"]
+    assert {r["fold"]: r["temperature"] for r in own} == {None: entry["temperature"], **folds}
+    values = {}
+    for fold, temperature in folds.items():
+        path = finished / "trials" / champion(finished) / f"fold{fold}" / "logits.safetensors"
+        tensors, _ = checkpoint.load(path)
+        valid = tensors["anomaly"] != 255
+        score = -(tensors["logits"][valid] / temperature).softmax(1).max(1).values
+        values[fold] = roc_auc_score(tensors["anomaly"][valid].numpy(), score.numpy())
+    values[None] = np.mean(list(values.values()))
+    for row in own:
+        assert row["value"] == pytest.approx(values[row["fold"]], abs=max(1e-5, row["error"]))
+    held = [r for r in found if r["dataset"] == "holdout"]
+    assert {r["temperature"] for r in held} == {entry["temperature"]}
+
+
+def test_one_image_a_fold_and_one_held_out_have_no_intervals_and_everything_else(
+    tmp_path: Path,
+) -> None:
+    data = tiny(
+        dataset__images=5, dataset__holdout=0.2, folds__k=4, factors__loss=["bce"],
+        configs_per_cell=1, train__batch_size=2, calibration={"temperatures": {"steps": 3}},
+    )  # fmt: skip
+    done = launch(write_sweep(tmp_path, data), runner="inline")
+    calibrate(str(done.run_directory), runner="inline")
+    found = rows(done.run_directory, "calibration")
+    alone = [r for r in found if r["of"] == "fold"]
+    assert {(r["fold"], r["dataset"]) for r in alone} == {
+        (fold, name) for fold in range(4) for name in ("validation", "holdout")
+    }
+    assert all(r["images"] == 1 and r["value"] is not None for r in alone)
+    assert {r[end] for r in alone for end in ("low", "high", "gain_low", "gain_high")} == {None}
+    pooled = [r for r in found if r["of"] == "config"]
+    assert all(r["low"] is not None and r["gain_low"] is not None for r in pooled)
+    assert not any(r["grouped"] for r in found)
+
+
+def test_where_folds_go_by_group_intervals_do_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a relative root begins where the sweep was launched."""
+    root = make_folder(tmp_path / "data", 12)
+    names = sorted(path.name for path in (root / "images").iterdir())
+    lines = ["image,patient", *(f"{name},p{i // 3}" for i, name in enumerate(names))]
+    (root / "metadata.csv").write_text("\n".join(lines))
+    dataset = {"name": "folder", "root": "data", "image_size": [24, 32], "holdout": 0.25}
+    changes = {"factors__loss": ["bce"], "configs_per_cell": 1, "folds__k": 3}
+    monkeypatch.chdir(tmp_path)
+    data = tiny(dataset=dataset, folds__group_by="patient", **changes)
+    done = launch(write_sweep(tmp_path, data), runner="inline")
+    monkeypatch.chdir(tmp_path / "runs")
+    calibrate(str(done.run_directory), runner="inline", overrides=[GRID])
+    found = rows(done.run_directory, "calibration")
+    assert all(r["grouped"] for r in found)
+    one_patient = [r for r in found if r["of"] == "fold"]  # a fold, or the holdout, is one
+    assert {r["images"] for r in one_patient} == {3}
+    assert {r["low"] for r in one_patient} == {None}
+    assert all(r["low"] is not None for r in found if r["of"] == "config")
 
 
 def test_the_fitted_temperatures_stand_in_a_file_with_their_checkpoints(
@@ -225,27 +296,28 @@ def test_the_summary_names_the_best_temperature_and_where_metrics_disagree(
     found = best(outcome.judged[0])
     for row in found:
         assert row.gain >= 0
-        assert row.temperature is None or row.temperature in [
-            *outcome.temperatures, outcome.judged[0].entry["temperature"],
-        ]  # fmt: skip
+        assert row.temperature is None or row.temperature in outcome.temperatures
     temperatures = {r.temperature for r in found if r.what != "boundary" and r.temperature}
     lines = disagreements(found, outcome.temperatures)
     assert bool(lines) == (len(temperatures) > 1)
 
 
 def test_an_overconfident_model_is_put_right_on_images_that_t_was_not_fitted_on(run: Path) -> None:
-    """Logits four times too large: T is four times what it was, and the NLL falls for certain."""
+    """Logits so much too large: T is so many times what it was, and the NLL falls for certain."""
     entry = json.loads((run / files.FITTED).read_text())["models"][0]
+    factor = 8 / entry["temperature"]
     for fold in (0, 1):
         path = run / "trials" / champion(run) / f"fold{fold}" / "best.safetensors"
         tensors, facts = checkpoint.load(path)
         last = [name for name in tensors if tensors[name].shape[:1] == (3,)]
         assert len(last) == 2  # weight and bias of the head
-        checkpoint.save(path, {k: 4 * t if k in last else t for k, t in tensors.items()}, facts)
+        checkpoint.save(
+            path, {k: factor * t if k in last else t for k, t in tensors.items()}, facts
+        )
     done = calibrate(str(run), runner="inline", overrides=[GRID])
     assert done.computed == 4  # no logits of the old weights were taken for theirs
     found = done.judged[0].entry
-    assert found["temperature"] == pytest.approx(4 * entry["temperature"], rel=1e-2)
+    assert found["temperature"] == pytest.approx(8, rel=1e-2)
     (row,) = [
         r for r in rows(run, "calibration")
         if r["fitted"] and r["of"] == "config" and r["scaling"] == "temperature"

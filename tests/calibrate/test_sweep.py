@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from segsweep.calibrate import anomaly
 from segsweep.calibrate import sweep as module
 from segsweep.calibrate.logits_file import Logits
 from segsweep.calibrate.pool import ensemble, halves, pool
 from segsweep.calibrate.sweep import grid, sweep
+from segsweep.calibration.reliability import ReliabilitySweep
 from segsweep.errors import CalibrationError, RunError, SegsweepError
 from segsweep.spec.shape import Temperatures
 
@@ -101,7 +103,7 @@ def test_at_one_the_grid_and_a_fit_of_one_say_the_same() -> None:
 
 def test_one_fold_falls_into_halves_and_replicates_share_their_images() -> None:
     own = pool([logits()], [2], "x", seed=1)
-    assert own.groups.tolist() == halves(12, 1).tolist()
+    assert own.groups.tolist() == halves(np.arange(12), 1).tolist()
     assert sorted(np.bincount(own.groups)) == [6, 6]
     twice = pool([logits(), logits(seed=5), logits(seed=6, first=50)], [0, 0, 1], "x")
     assert twice.images == 24
@@ -158,3 +160,92 @@ def test_the_grid_is_even_in_its_logarithm_and_has_one() -> None:
     assert found == pytest.approx([0.25, 0.5, 1, 2, 4])
     assert 1.0 in found
     assert len(grid(Temperatures(min=2.0, max=4.0, steps=3))) == 4
+
+
+def test_one_image_has_no_interval_and_its_numbers() -> None:
+    parts = [logits(images=1, seed=fold, first=fold) for fold in range(3)]
+    whole = pool(parts, [0, 1, 2], "x")
+    assert all(row["gain_low"] is not None for row in sweep(whole, [1.0], scalings=False).rows)
+    fit = sweep(whole, [1.0], scalings=False).fit
+    found = sweep(whole.only(whole.file == 1), [1.0, 2.0], given=fit).rows
+    assert {row[end] for row in found for end in ("low", "high", "gain_low", "gain_high")} == {None}
+    (row,) = rows(found, fitted=True, metric="nll", region="all")
+    assert row["gain"] > 0
+
+
+def patients(count: int, each: int, seed: int) -> tuple[Logits, dict[str, str]]:
+    """Images of which all of a patient are as hard as each other, and whose they are."""
+    generator = np.random.default_rng(seed)
+    pixels, images = 40, count * each
+    easy = np.repeat(generator.normal(2.0, 1.0, count), each * pixels)
+    right = generator.random(images * pixels) < 0.8
+    values = np.stack([easy, np.zeros(len(easy))], axis=1)
+    made = of(values, np.where(right, 0, 1).astype(np.uint8), images)
+    return made, {name: f"p{i // each}" for i, name in enumerate(made.image_ids)}
+
+
+def test_images_of_a_patient_are_drawn_and_halved_together() -> None:
+    made, groups = patients(6, 10, 0)
+    alone = pool([made], [0], "x")
+    together = pool([made], [0], "x", groups=groups)
+    halved = [set(together.groups[10 * i : 10 * i + 10]) for i in range(6)]
+    assert [len(one) for one in halved] == [1] * 6
+    assert sum(next(iter(one)) for one in halved) == 3
+    assert set(ensemble([made, made], "x", groups=groups).units) == set(range(6))
+    for metric in ("nll", "brier"):
+        wide, narrow = (
+            next(rows(sweep(own, [1.0], scalings=False).rows, metric=metric, region="all"))
+            for own in (together, alone)
+        )
+        assert wide["high"] - wide["low"] > 1.25 * (narrow["high"] - narrow["low"])
+
+
+def test_an_interval_over_patients_holds_the_truth() -> None:
+    """Of other patients, in about 95 of 100 data sets; images one by one in some 70."""
+    normal = np.random.default_rng(9).normal(2.0, 1.0, 100_000)
+    truth = float(np.mean(0.8 * np.log1p(np.exp(-normal)) + 0.2 * np.log1p(np.exp(normal))))
+    held = {"patients": 0, "images": 0}
+    for seed in range(120):
+        made, groups = patients(15, 6, seed)
+        for kind in held:
+            own = pool([made], [0], "x", groups=groups if kind == "patients" else {})
+            counter = ReliabilitySweep(2, [1.0], own.images)
+            counter.update(own.logits, own.labels, own.image)
+            (one,) = counter.result(resamples=200, groups=own.units)
+            nll = one.estimates["nll"]
+            assert nll.low is not None
+            assert nll.high is not None
+            held[kind] += nll.low <= truth <= nll.high
+    assert 0.88 * 120 <= held["patients"] <= 119
+    assert held["images"] < 0.8 * 120
+
+
+class TestDrawsOfAnomalies:
+    def made(self, first: int = 0, images: int = 8) -> Logits:
+        found = logits(images=images, pixels=200, first=first)
+        odd = np.random.default_rng(3).random(len(found.labels)) < 0.2
+        found.anomaly[:] = odd & (found.values.max(axis=1) < 2)
+        return found
+
+    def drawn(self, found: Logits) -> dict[str, Any]:
+        units = np.arange(len(found.image_ids))
+        return anomaly.resampled(-found.values.max(axis=1), found, units)
+
+    def test_the_same_images_are_drawn_alike_and_others_otherwise(self) -> None:
+        a, same, other = (self.drawn(self.made(first)) for first in (0, 0, 100))
+        np.testing.assert_array_equal(a["auroc"], same["auroc"])
+        assert abs(np.corrcoef(a["auroc"], other["auroc"])[0, 1]) < 0.3
+
+    def test_ends_stay_within_the_range_of_the_metric(self) -> None:
+        found = self.made(images=2)
+        found.anomaly[:] = found.values.max(axis=1) < np.median(found.values.max(axis=1))
+        whose = {"of": "fold"}
+        one = anomaly.detect(found, [1.0], ["max_logit"], "x", fitted=np.ones(2))
+        for row in anomaly.rows([(whose, one)], [1.0], 1.0, {"of": "config"}):
+            assert 0 <= row["low"] <= row["high"] <= 1
+
+    def test_one_group_has_no_interval(self) -> None:
+        found = self.made(images=3)
+        units = np.zeros(3, np.int64)
+        one = anomaly.detect(found, [1.0, 2.0], ["msp"], "x", fitted=np.ones(3), units=units)
+        assert not any("low" in r for r in anomaly.rows([({}, one)], [1.0, 2.0], 1.0, {}))
