@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segsweep.compare import rank_state, table
-from segsweep.identity import short_cells, short_params
+from segsweep.identity import counted, short_cells, short_params
 from segsweep.ledger import Event
 from segsweep.search.rungs import RULES
 from segsweep.space import Cell
@@ -58,13 +59,14 @@ class Display:
         self._lock = threading.Lock()  # the picture is drawn in a thread of its own
         self.labels = short_cells({cell.name: cell.levels for cell in cells})
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Begin to show."""
         if self.console.is_terminal:
             self.live = Live(get_renderable=self.render, console=self.console, refresh_per_second=2)
             self.live.start()
+        return self
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leave the terminal as it was; the last picture is wiped."""
         if self.live is not None:
             self.live.transient = True
@@ -93,7 +95,8 @@ class Display:
         if event["event"] == "race" and not event["keep"]:
             config = self.state.configs[event["config_id"]]
             name = f"{self._cell(config)} {short_params(config.params)}".strip()
-            return f"{name}: out of the race after {event['looks']} folds, gap {event['gap']:.4f}"
+            after = counted(event["looks"], "fold")
+            return f"{name}: out of the race after {after}, gap {event['gap']:.4f}"
         if event["event"] == "lost":
             less = event.get("micro_batch")
             how = f" with {less} images a pass" if less else ""

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from segsweep import rundir
 from segsweep.compare import Ranked, rank_state, table
+from segsweep.compare.ranking import undefined
 from segsweep.display import duration
 from segsweep.errors import RunError
 from segsweep.identity import short_cells, short_params
@@ -68,6 +69,7 @@ class Status:
         left: about how many seconds are left at this launch's pace; None where nobody can say.
         ranking: best config of each cell so far; ``final`` where all its folds are finished.
         failures: causes of trials that failed or ran out of memory, most frequent first.
+        undefined: folds on which finished trials have no score, and why.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Status:
     running: Sequence[Running]
     ranking: Sequence[Ranked]
     failures: Sequence[tuple[str, int]]
+    undefined: str | None
     spec: SweepSpec
 
     def as_dict(self) -> dict[str, Any]:
@@ -130,6 +133,7 @@ def read(path: Path, now: float | None = None) -> Status:
         running=_running(run, state) if word in ("running", "unknown") else [],
         ranking=rank_state(run.spec, state),
         failures=causes.most_common(),
+        undefined=undefined(run.spec, state),
         spec=run.spec,
     )
 
@@ -228,6 +232,8 @@ def _picture(found: Status) -> RenderableType:
         parts += [Text(), _trials(found)]
     for cause, count in found.failures[:LISTED]:
         parts.append(Text(f"{count} × {cause}", style="red"))
+    if found.undefined:
+        parts.append(Text(f"{found.undefined}: no config is final without it", style="yellow"))
     if found.ranking:
         parts += [Text(), Text(_heading(found), style="dim")]
         parts += [table(found.spec, list(found.ranking), RANKED)]

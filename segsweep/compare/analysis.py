@@ -33,6 +33,7 @@ from segsweep.compare.comparison import (
 )
 from segsweep.compare.effects import effects
 from segsweep.compare.importance import Trial, importances
+from segsweep.compare.ranking import NO_USE
 from segsweep.compare.resampling import ImageNoise
 from segsweep.compare.scoring import Array, Scorer, scorer
 from segsweep.errors import Problem, RunError
@@ -91,7 +92,12 @@ class _Found:
 
 
 def analyse(
-    runs: Sequence[Run], *, alpha: float = ALPHA, seed: int = 0, draws: int = DRAWS
+    runs: Sequence[Run],
+    *,
+    alpha: float = ALPHA,
+    seed: int = 0,
+    draws: int = DRAWS,
+    loaded: Sequence[tables.Tables] | None = None,
 ) -> Comparison:
     """Compare the champions of one sweep, or of several on the same data and folds.
 
@@ -100,13 +106,14 @@ def analyse(
         alpha: level of the tests; intervals are at 1 - alpha.
         seed: of the resampling: the same input gives the same numbers.
         draws: how many times images and seeds are drawn.
+        loaded: the runs' tables; None reads them.
 
     Raises:
         RunError: no config has finished yet; or the runs are of different data, folds, metric or
             holdout, with each difference.
     """
     together.refuse_different(runs)
-    read = _read(runs)
+    read = _read(runs, [tables.load(run) for run in runs] if loaded is None else loaded)
     rng = np.random.default_rng(seed)
     folds = _on_folds(read, alpha, draws, rng)
     held = _on_holdout(read, alpha, draws, rng)
@@ -127,7 +134,7 @@ def analyse(
         replicates=read.replicates,
         grouped=spec.folds.group_by if read.groups else None,
         standings=rows,
-        unfinished=_unfinished(read),
+        unfinished=candidates.unfinished(together.names(runs), spec.slots, read.everyone),
         final=all(together.done(run) for run in runs),
         tests=tests,
         tied=[row.config_id for row in tied],
@@ -137,15 +144,17 @@ def analyse(
             [r.levels for r in rows], [r.mean for r in rows], goal=read.goal, alpha=alpha
         ),
         importances=_importances(read),
-        warnings=warn.warnings(runs, rows, tests, resampled, read.groups),
+        warnings=[
+            *warn.missing(runs, read.states, read.best),
+            *warn.warnings(runs, rows, tests, resampled, read.groups),
+        ],
         notes=list(read.notes),
     )
 
 
-def _read(runs: Sequence[Run]) -> _Read:
+def _read(runs: Sequence[Run], loaded: Sequence[tables.Tables]) -> _Read:
     states, everyone, images, notes = [], [], [], []
-    for index, run in enumerate(runs):
-        found = tables.load(run)
+    for index, (run, found) in enumerate(zip(runs, loaded, strict=True)):
         states.append(SearchState(run.metric, run.events))
         everyone += candidates.candidates(index, run, states[-1], found)
         images.append(found.images)
@@ -155,13 +164,16 @@ def _read(runs: Sequence[Run]) -> _Read:
     best = candidates.champions(names, spec.slots, everyone, spec.metric.goal)
     if not best:
         where = " and ".join(str(run.path) for run in runs)
+        what = "no config has finished all of its folds yet"
         hint = "`segsweep status RUN` says how far it is; launch again to go on"
-        raise RunError(Problem("no config has finished all of its folds yet", where, "", hint))
+        if told := warn.undefined_in(runs, states):
+            what, hint = f"no config has a score on every fold: {'; '.join(told)}", NO_USE
+        raise RunError(Problem(what, where, "", hint))
     wanted = pa.array([name for c in best for name in c.best.trials.values()])
     kept = pa.concat_tables([t.filter(pc.is_in(t["trial_id"], wanted)) for t in images])
     own = dict.fromkeys(name for run in runs for name in results.class_scores(run.events))
     score = scorer(spec.metric.name.removeprefix("val/"), list(own))
-    groups = together.split(runs[0]).get("groups") or {}
+    groups = runs[0].split.get("groups") or {}
     return _Read(runs, states, everyone, best, kept, groups, score, notes)
 
 
@@ -219,7 +231,8 @@ def _found(
     entrants = [claims.Entrant(c.best.config_id, c.tried) for c in read.best]
     tests = claims.test(where, entrants, scores, known, images, goal=read.goal, alpha=alpha)
     of = intervals.of_folds if where == "folds" else intervals.of_holdout
-    ends = of(scores, known, images, alpha=alpha, draws=draws, rng=rng)
+    found = of(scores, known, images, alpha=alpha, draws=draws, rng=rng)
+    ends = [intervals.clipped(one, read.runs[0].spec.metric.name) for one in found]
     return _Found(scores, tests, ends, images)
 
 
@@ -228,7 +241,7 @@ def _standing(
 ) -> Standing:
     champion = read.best[at]
     best, scores = champion.best, folds.scores[at]
-    beyond = list(best.holdout.values()) if held is None else held.scores[at].tolist()
+    beyond = _beyond(read, best) if held is None else held.scores[at].tolist()
     return Standing(
         run=read.runs[best.run].spec.name,
         cell=best.cell,
@@ -251,20 +264,15 @@ def _standing(
     )
 
 
+def _beyond(read: _Read, best: Candidate) -> list[float]:
+    """By fold, of a champion whose every fold model was scored on the holdout; else nothing."""
+    scores = candidates.grid([best], read.folds, read.replicates, holdout=True)
+    return [] if scores is None else scores[0].mean(axis=1).tolist()
+
+
 def _least(values: Sequence[tuple[float | None, str]]) -> str | None:
     known = [(value, name) for value, name in values if value is not None]
     return min(known)[1] if known else None
-
-
-def _unfinished(read: _Read) -> list[str]:
-    """Cells of any run that have no champion."""
-    have = {(champion.run, champion.cell) for champion in read.champions}
-    many = len(read.runs) > 1
-    return [
-        f"{read.runs[run].spec.name}: {cell}" if many else cell
-        for run, cell in dict.fromkeys((c.run, c.cell) for c in read.everyone)
-        if (run, cell) not in have
-    ]
 
 
 def _importances(read: _Read) -> Importances:

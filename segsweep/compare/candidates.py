@@ -111,6 +111,22 @@ def champions(
     return sorted(found.values(), key=lambda champion: -sign * champion.best.mean)
 
 
+def unfinished(
+    names: Sequence[str], slots: Sequence[Slot], everyone: Sequence[Candidate]
+) -> list[str]:
+    """Labels of the cells of any run of which no config has a score on every fold.
+
+    A config that is the champion of several runs stands in the ranking once, and is all of theirs.
+    """
+    have = {(c.run, c.cell) for c in everyone if len(c.scores) == len(slots)}
+    labels = short_cells({c.cell: c.levels for c in everyone})
+    return [
+        f"{names[run]}: {labels[cell]}" if len(names) > 1 else labels[cell]
+        for run, cell in dict.fromkeys((c.run, c.cell) for c in everyone)
+        if (run, cell) not in have
+    ]
+
+
 def grid(
     rows: Sequence[Candidate], folds: Sequence[int], replicates: int, *, holdout: bool = False
 ) -> Array | None:

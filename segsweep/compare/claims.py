@@ -66,7 +66,7 @@ def test(
     means = sign * scores.mean(axis=1)
     claimed = noise is not None and noise.dof >= LEAST_DOF
     claimed = claimed and (where == "folds" or images is not None)
-    found: list[tuple[Pair, _Width | None]] = []
+    found: list[tuple[Pair, _Width | None, float]] = []
     for i, j in itertools.combinations(range(len(entrants)), 2):
         a, b = (i, j) if means[i] >= means[j] else (j, i)
         width = _width(where, a, b, scores.shape[1], noise, images) if noise else None
@@ -74,10 +74,11 @@ def test(
         bonus = _bonus(entrants[a], entrants[b], noise, scores.shape[1])
         gap = float(means[a] - means[b])
         names = entrants[a].config_id, entrants[b].config_id
-        found.append((_pair(names, gap, bonus, known, alpha), known))
-    pairs = _corrected([pair for pair, _ in found], alpha)
-    least = _smallest([width for _, width in found if width is not None], alpha)
-    claim = _claim(where, pairs, noise, least, scores.shape, alpha, images is None)
+        found.append((_pair(names, gap, bonus, known, alpha), known, bonus))
+    pairs = _corrected([pair for pair, *_ in found], alpha)
+    needed = [_needed(width, more, len(found), alpha) for _, width, more in found if width]
+    least = float(np.median(needed)) if needed else None
+    claim = _claim(where, pairs, noise, needed, scores.shape, alpha, images is None)
     return Tests(where, alpha, noise, pairs, least, claim)
 
 
@@ -143,22 +144,23 @@ def holm(values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def _smallest(widths: Sequence[_Width], alpha: float) -> float | None:
-    """The gap that the strictest of the corrected tests would take for real."""
-    if not widths:
-        return None
-    sizes = [
-        float(stats.t.ppf(1 - alpha / (2 * len(widths)), width.dof)) * width.error
-        for width in widths
-    ]
-    return float(np.median(sizes))
+def _needed(width: _Width, bonus: float, pairs: int, alpha: float) -> float:
+    """The gap of a pair that the strictest of the corrected tests would take for real.
+
+    Args:
+        width: of the gap.
+        bonus: what the leader has from more tries, which the gap has to exceed.
+        pairs: how many are tested together.
+        alpha: of all of them.
+    """
+    return bonus + float(stats.t.ppf(1 - alpha / (2 * pairs), width.dof)) * width.error
 
 
 def _claim(
     where: Where,
     pairs: Sequence[Pair],
     noise: Noise | None,
-    least: float | None,
+    needed: Sequence[float],
     shape: tuple[int, ...],
     alpha: float,
     blind: bool,
@@ -179,21 +181,25 @@ def _claim(
             "No difference can be claimed on the holdout: this metric does not follow from "
             "pixel counts, or there are too few images, so that other images cannot be drawn."
         )
-    if noise.dof < LEAST_DOF or least is None:
+    if noise.dof < LEAST_DOF or not needed:
         return (
             f"No difference can be claimed {place}: {cells} champions on {many} leave "
             f"{noise.dof} degree{'s' if noise.dof > 1 else ''} of freedom for the noise between "
             "seeds. Run more folds, or `replicates: 3`."
         )
+    least = float(np.median(needed))
     apart = sum(pair.told_apart for pair in pairs)
-    largest = max(pair.gap for pair in pairs)
+    at = max(range(len(pairs)), key=lambda place: pairs[place].gap)
+    largest = f"the largest gap is {pairs[at].gap:.4f}"
+    if pairs[at].gap >= least:  # more than most pairs need
+        largest += f", where {needed[at]:.4f} is needed"
     reach = (
         f"{many} and a noise of {noise.sigma:.4f} between seeds"
         f"{' and other images' if where == 'holdout' else ''} tell gaps of about {least:.4f} and "
         "more apart"
     )
     if not apart:
-        return f"No difference can be claimed {place}: {reach}; the largest gap is {largest:.4f}."
+        return f"No difference can be claimed {place}: {reach}; {largest}."
     return (
         f"{apart} of {len(pairs)} pairs are told apart {place}, at {100 * alpha:g} % for all pairs "
         f"together (Holm): {reach}."

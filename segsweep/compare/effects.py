@@ -10,13 +10,15 @@ say the same with more assumptions and, on a handful of cells, mostly would not 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from segsweep.compare.claims import holm
 from segsweep.compare.comparison import Effect, Effects
 from segsweep.compare.scoring import Array
+
+NOTHING = 1e-12  # no effect, and no noise, but rounding
 
 
 def effects(
@@ -54,11 +56,13 @@ def _fitted(
     columns: Mapping[str, slice],
     alpha: float,
 ) -> Effects:
-    import statsmodels.api as sm  # a second to load
-
-    fit = sm.OLS(values, design).fit()
     left = len(values) - design.shape[1]
-    exact = left > 0 and float(np.square(fit.resid).sum()) < 1e-24
+    fit = np.linalg.lstsq(design, values, rcond=None)[0]
+    squares = float(np.square(values - design @ fit).sum())
+    exact = left > 0 and squares < NOTHING**2
+    # of the contrasts' variances, for which the design is of full rank
+    spread = np.linalg.inv(design.T @ design) * (squares / left if left > 0 else 0.0)
+    width = float(stats.t.ppf(1 - alpha / 2, left)) if left > 0 else None
     rows: list[Effect] = []
     p: dict[str, float] = {}
     for factor, own in names.items():
@@ -66,16 +70,25 @@ def _fitted(
         for place, level in enumerate(own):
             contrast = np.zeros(design.shape[1])
             contrast[columns[factor]] = _coded(place, len(own))
-            tested: Any = fit.t_test(contrast) if left > 0 else None
-            ends = tested.conf_int(alpha)[0] if tested is not None else None
-            interval = None if ends is None else (float(ends[0]), float(ends[1]))
+            effect = float(contrast @ fit)
+            interval = None
+            if width is not None:
+                half = width * max(0.0, float(contrast @ spread @ contrast)) ** 0.5
+                interval = (effect - half, effect + half)
             count = sum(cell[factor] == level for cell in levels)
-            found.append(Effect(factor, level, float(contrast @ fit.params), interval, count))
+            found.append(Effect(factor, level, effect, interval, count))
         rows += sorted(found, key=lambda row: -row.effect)
         if left > 0 and not exact:
-            p[factor] = float(fit.f_test(np.eye(design.shape[1])[columns[factor]]).pvalue)
+            mine = columns[factor]
+            own_fit = fit[mine]
+            wald = float(own_fit @ np.linalg.solve(spread[mine, mine], own_fit)) / len(own_fit)
+            p[factor] = float(stats.f.sf(wald, len(own_fit), left))
     corrected = dict(zip(p, holm(list(p.values())), strict=True)) if p else {}
-    return Effects(rows, corrected, _claim(names, corrected, left, alpha))
+    if exact:
+        real = {row.factor for row in rows if abs(row.effect) > NOTHING}
+    else:
+        real = {factor for factor, value in corrected.items() if value < alpha}
+    return Effects(rows, corrected, _claim(names, [name for name in names if name in real], left))
 
 
 def _design(
@@ -94,7 +107,7 @@ def _coded(place: int, count: int) -> Array:
     return np.eye(count - 1)[place] if place < count - 1 else -np.ones(count - 1)
 
 
-def _claim(names: Mapping[str, list[str]], p: Mapping[str, float], left: int, alpha: float) -> str:
+def _claim(names: Mapping[str, list[str]], real: Sequence[str], left: int) -> str:
     if len(names) == 1:
         factor = next(iter(names))
         return (
@@ -103,10 +116,12 @@ def _claim(names: Mapping[str, list[str]], p: Mapping[str, float], left: int, al
         )
     if left <= 0:
         return "There are no more cells than effects: they have no intervals."
-    real = [factor for factor, value in p.items() if value < alpha]
-    if not p or real:
-        named = " and ".join(real or names)
-        return f"{named[0].upper()}{named[1:]} makes a difference across the other factors' levels."
+    if real:
+        named = " and ".join(real)
+        verb = "makes" if len(real) == 1 else "make"
+        return (
+            f"{named[0].upper()}{named[1:]} {verb} a difference across the other factors' levels."
+        )
     return (
         f"No main effect can be claimed: with {left} degree{'s' if left > 1 else ''} of freedom, "
         "none is larger than the noise and the interactions between factors."

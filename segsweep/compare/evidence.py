@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from segsweep.compare.resampling import Part
 from segsweep.compare.scoring import Array, Scorer
+from segsweep.compare.together import codes
 
 COUNTS = ("tp", "fp", "fn", "valid")
 CLOSE = 1e-6  # a score of the counts may differ from the recorded one by rounding alone
@@ -58,5 +59,4 @@ def part(
     again = np.array([score(one, once)[0] for one in counts])
     if not np.allclose(again, np.asarray(recorded), rtol=0, atol=CLOSE):
         return None
-    names = [groups.get(name, f"\0{name}") for name in image_ids.to_pylist()]
-    return Part(counts, np.unique(names, return_inverse=True)[1].astype(np.int64))
+    return Part(counts, codes(image_ids.to_pylist(), groups))

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable
 
 from segsweep.compare.comparison import Comparison, Interval
-from segsweep.identity import short_params
+from segsweep.identity import counted, short_params
 
 Format = Callable[[Comparison], str]
 SPECIAL = {
@@ -133,7 +133,7 @@ def caption(found: Comparison) -> str:
     images = f"and images ({drawn})" if ways == {"resampled"} else "and images, by the folds"
     level = next((row.interval.level for row in found.standings if row.interval), None)
     text = f"{found.metric.removeprefix('val/')}: mean ± standard deviation over "
-    text += f"{found.folds} fold{'s' if found.folds > 1 else ''}{seeds}"
+    text += f"{counted(found.folds, 'fold')}{seeds}"
     if level is not None:
         text += f"; {100 * level:g} % intervals for other seeds {images}"
     return f"{text}; bold: not told from the best"
@@ -146,7 +146,7 @@ def _sentence(found: Comparison) -> str:
 def _heads(found: Comparison) -> list[str]:
     level = next((row.interval.level for row in found.standings if row.interval), 0.95)
     name = found.metric.removeprefix("val/")
-    return ["cell", f"{name} ± sd, {found.folds} folds", f"{100 * level:g} % interval"]
+    return ["cell", f"{name} ± sd, {counted(found.folds, 'fold')}", f"{100 * level:g} % interval"]
 
 
 def _bar(cells: list[str]) -> str:

@@ -10,6 +10,8 @@ champions. Where it comes from replicates, it is seeds alone, and the images are
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import stats
 
@@ -82,6 +84,14 @@ def of_holdout(
     size = noise.sigma / np.sqrt(folds)
     seeds = rng.standard_normal((draws, cells)) * _mixed(noise.dof, (draws, 1), rng) * size
     return _percentiles(scores.mean(axis=1), moved + seeds, alpha, "resampled", noise.source)
+
+
+def clipped(interval: Interval | None, metric: str) -> Interval | None:
+    """Within what the metric can be: a score is from 0 to 1, a loss has no end."""
+    if interval is None or metric == "val/loss":
+        return interval
+    low, high = min(1.0, max(0.0, interval.low)), min(1.0, max(0.0, interval.high))
+    return replace(interval, low=low, high=high)
 
 
 def _mixed(dof: int, shape: tuple[int, int], rng: np.random.Generator) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from segsweep.identity import short_cells, short_params
+from segsweep.identity import counted, short_cells, short_params
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, SearchState
@@ -24,8 +24,9 @@ class Ranked:
         mean: of the metric at each fold's best epoch, over ``folds`` folds.
         std: sample standard deviation over those folds; None for one fold.
         folds: how many folds of the config are finished.
-        final: all folds are finished.
-        holdout: mean over the fold models of the same score on the holdout, and its spread.
+        final: all folds are finished, and the metric is defined on each.
+        holdout: mean over the fold models of the same score on the holdout, and its spread; None
+            unless every one of them has one.
         configs: how many of the cell were tried; ``stopped`` of them early.
         micro_batch: fewest images a pass of any of the cell's trials, where memory ran out with
             whole batches; ``reduced`` counts those trials.
@@ -86,12 +87,13 @@ def _best_of(
         return None
 
     def order(item: tuple[ConfigState, list[float]]) -> tuple[bool, int, float]:
-        return item[0].status(slots) == "finished", len(item[1]), sign * fmean(item[1])
+        return item[0].mean(slots, goal) is not None, len(item[1]), sign * fmean(item[1])
 
-    final = [item for item in scored if item[0].status(slots) == "finished"]
+    final = [item for item in scored if item[0].mean(slots, goal) is not None]
     config, values = max(final or scored, key=order)
     held = [holdout.get(t.trial_id) for slot, t in config.trials.items() if slot in slots]
     known = [value for value in held if value is not None]
+    known = known if len(known) == len(slots) else []
     passes = [t.micro_batch for c in configs for t in c.trials.values() if t.micro_batch]
     return Ranked(
         cell=cell,
@@ -101,7 +103,7 @@ def _best_of(
         mean=fmean(values),
         std=stdev(values) if len(values) > 1 else None,
         folds=len(values),
-        final=config.status(slots) == "finished",
+        final=config.mean(slots, goal) is not None,
         holdout=fmean(known) if known else None,
         holdout_std=stdev(known) if len(known) > 1 else None,
         configs=len(configs),
@@ -118,6 +120,31 @@ def _values(config: ConfigState, spec: SweepSpec) -> list[float]:
         if (fold, replicate) in spec.slots:
             by_fold.setdefault(fold, []).append(value)
     return [fmean(values) for values in by_fold.values()]
+
+
+RANKINGS = ("val/auroc", "val/ap", "val/fpr95")
+NO_USE = "launching again changes nothing: another metric, fewer folds, or folds.stratify_by"
+
+
+def undefined(spec: SweepSpec, state: SearchState) -> str | None:
+    """On which folds finished trials have no score, and why; None: on none."""
+    folds = sorted(
+        {
+            slot[0]
+            for config in state.configs.values()
+            for slot, trial in config.trials.items()
+            if slot in spec.slots
+            and trial.status == "finished"
+            and trial.best(spec.metric.goal) is None
+        }
+    )
+    if not folds:
+        return None
+    which = f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
+    why = "the class occurs neither in truth nor in prediction"
+    if spec.metric.name in RANKINGS:
+        why = "there are not pixels of both classes"
+    return f"{spec.metric.name} is undefined on {which} ({why})"
 
 
 def reduced(rows: Iterable[Ranked]) -> list[str]:
@@ -145,11 +172,11 @@ def race_summary(looks: list[dict[str, Any]]) -> str | None:
     if not looks:
         return None
     dropped = {look["config_id"] for look in looks if not look["keep"]}
-    text = f"race: {len(looks)} looks, {len(dropped)} configs dropped"
+    text = f"race: {counted(len(looks), 'look')}, {counted(len(dropped), 'config')} dropped"
     known = [look for look in looks if look["sigma"] is not None]
     if known:
         last = known[-1]
-        text += f"; noise between seeds and folds {last['sigma']:.4f}"
+        text += f"; the noise it last saw, of all configs so far, {last['sigma']:.4f}"
         text += f" ({last['dof']} degrees of freedom)"
     return text
 
@@ -161,7 +188,7 @@ def table(spec: SweepSpec, rows: list[Ranked], limit: int | None = None) -> Tabl
     result = Table(box=None, pad_edge=False, header_style="bold")
     result.add_column("#", justify="right", style="dim")
     result.add_column("cell", no_wrap=True)
-    result.add_column(f"{score} ± sd, {folds} folds", justify="right", no_wrap=True)
+    result.add_column(f"{score} ± sd, {counted(folds, 'fold')}", justify="right", no_wrap=True)
     held_out = any(row.holdout is not None for row in rows)
     if held_out:
         result.add_column("holdout", justify="right", no_wrap=True)
@@ -170,7 +197,7 @@ def table(spec: SweepSpec, rows: list[Ranked], limit: int | None = None) -> Tabl
     for place, row in enumerate(rows[:limit], start=1):
         value = f"{row.mean:.4f}" + (f" ± {row.std:.4f}" if row.std is not None else "")
         if not row.final:
-            value = f"{value} ({row.folds}/{folds} folds)"
+            value = f"{value} ({row.folds}/{counted(folds, 'fold')})"
         held = [f"{row.holdout:.4f}" if row.holdout is not None else "–"] if held_out else []
         tried = f"{row.configs}" + (f" (−{row.stopped})" if row.stopped else "")
         style = "bold green" if place == 1 and row.final else None if row.final else "dim"

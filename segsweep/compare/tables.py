@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segsweep import results, rundir
+from segsweep import pixelcounts, results, rundir
 from segsweep.errors import Problem, RunError
 from segsweep.results import FILES, SCHEMA_VERSION
 from segsweep.rundir import Run
@@ -105,7 +105,7 @@ def _evidence_is_there(run: Run, trials: pa.Table) -> bool:
     """Of every finished trial: rebuilding loses nothing."""
     rows = trials.select(["config_id", "fold", "replicate", "status"]).to_pylist()
     return all(
-        results.evidence_path(run.path, row, "validation").exists()
+        pixelcounts.path_of(run.path, row, "validation").exists()
         for row in rows
         if row["status"] == "finished"
     )

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from segsweep.compare.comparison import Comparison
 from segsweep.compare.formats import caption, ends, number, probability, spread
-from segsweep.identity import format_value, short_params
+from segsweep.identity import counted, format_value, short_params
 
 SHOWN = 8  # parameters by importance
 
@@ -22,7 +22,8 @@ def show(console: Console, found: Comparison) -> None:
     text = caption(found).replace("bold:", "≈:")
     console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
     for cell in found.unfinished:
-        text = f"{cell} has no champion yet: none of its configs has finished all folds"
+        text = f"{cell} has no champion{'' if found.final else ' yet'}: "
+        text += "none of its configs has a score on every fold"
         console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
     console.print()
     console.print(_details(found))
@@ -65,7 +66,7 @@ def _ranking(found: Comparison) -> Table:
     grid.add_column("", no_wrap=True)
     grid.add_column("cell", no_wrap=True)
     name = found.metric.removeprefix("val/")
-    for head in (f"{name} ± sd, {found.folds} folds", "interval", "p (Holm)"):
+    for head in (f"{name} ± sd, {counted(found.folds, 'fold')}", "interval", "p (Holm)"):
         grid.add_column(head, justify="right", no_wrap=True)
     for place, row in enumerate(found.standings, start=1):
         p = found.against_best(row.config_id)

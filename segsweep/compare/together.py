@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from segsweep.errors import Problem, RunError
-from segsweep.ledger import Event
 from segsweep.rundir import Run
 
 
@@ -46,7 +48,7 @@ _LONG = ("the images held out",)
 
 def facts(run: Run) -> dict[str, Any]:
     """What has to be the same, by the words it is called by."""
-    data, spec = split(run), run.spec
+    data, spec = run.split, run.spec
     values = (
         data.get("fingerprint"),
         data.get("folds_hash"),
@@ -58,9 +60,15 @@ def facts(run: Run) -> dict[str, Any]:
     return dict(zip(_WHAT, values, strict=True))
 
 
-def split(run: Run) -> Event:
-    """The event that says which image is in which fold; empty in a run that has begun nothing."""
-    return next((event for event in run.events if event["event"] == "split"), {})
+def codes(image_ids: Sequence[str], groups: Mapping[str, str]) -> NDArray[np.int64]:
+    """(N,) from 0: images that share a number are drawn together.
+
+    Args:
+        image_ids: N of them.
+        groups: image id → group; images that are not in it are groups of their own.
+    """
+    names = [groups.get(name, f"\0{name}") for name in image_ids]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def names(runs: Sequence[Run]) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from segsweep.compare.candidates import Champion
 from segsweep.compare.comparison import Standing, Tests, Where
-from segsweep.compare.ranking import rank, reduced
+from segsweep.compare.ranking import rank, reduced, undefined
 from segsweep.compare.together import done
 from segsweep.rundir import Run
+from segsweep.state import SearchState
 
 FEW_GROUPS = 10  # below, other patients are drawn from too few to trust the draw
 
@@ -44,6 +46,31 @@ def warnings(
     for run in runs:
         found += reduced(rank(run.spec, run.events))
     return found
+
+
+def undefined_in(runs: Sequence[Run], states: Sequence[SearchState]) -> list[str]:
+    """Folds of any run on which finished trials have no score."""
+    found = (undefined(run.spec, state) for run, state in zip(runs, states, strict=True))
+    return list(dict.fromkeys(text for text in found if text is not None))
+
+
+def missing(
+    runs: Sequence[Run], states: Sequence[SearchState], best: Sequence[Champion]
+) -> list[str]:
+    """Scores that are not there, so that means which would need them are not shown."""
+    slots = len(runs[0].spec.slots)
+    return [
+        *(
+            f"{text}: a config has no final score without it."
+            for text in undefined_in(runs, states)
+        ),
+        *(
+            f"{one.label} has a holdout score of {len(one.best.holdout)} of its {slots} models "
+            "alone, and none is shown: the others were not scored there, or it is undefined."
+            for one in best
+            if 0 < len(one.best.holdout) < slots
+        ),
+    ]
 
 
 def _selected(rows: Sequence[Standing]) -> list[str]:

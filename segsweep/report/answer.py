@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from segsweep.compare import Ranked
 from segsweep.compare.comparison import Comparison, Interval
-from segsweep.identity import short_params
+from segsweep.compare.ranking import undefined
+from segsweep.identity import counted, short_params
 from segsweep.report.facts import Facts
 from segsweep.report.spent import Spent
+from segsweep.rundir import RESOLVED
+from segsweep.state import UNDECIDED
 
 BADGES = {
     "finished": "finished",
@@ -67,12 +70,19 @@ def _first(facts: Facts, best: Ranked, final: bool) -> str:
 
 
 def _second(facts: Facts, best: Ranked, final: bool, spent: Spent) -> str:
+    if not final and facts.standing == "undecided" and not spent.left:
+        bad = sum(row["status"] in UNDECIDED for row in facts.trials)
+        again = f"`segsweep launch {facts.run.path / RESOLVED} --retry failed`"
+        what = f"{counted(bad, 'trial')} failed (below)"
+        return f"This is not final: {what}; {again} runs {'it' if bad == 1 else 'them'} again."
     if not final:
         rest = f"{spent.left:,} of {spent.planned:,} epochs are still open"
         return f"This is not final: {rest}, so the order below may change."
     found = facts.comparison
     if len(facts.ranking) == 1:
         return "It is the only cell, so there is nothing to compare it with."
+    if not best.final and (told := undefined(facts.spec, facts.state)):
+        return f"How sure that is cannot be said: {told}."
     if found is None or best.config_id not in {row.config_id for row in found.standings}:
         return "How sure that is cannot be said: no config has finished all its folds."
     tests = found.tests.get("folds")

@@ -107,7 +107,7 @@ def gather(run: Run) -> Facts:
     """
     found = tables.load(run)
     try:
-        compared: Comparison | None = analyse([run])
+        compared: Comparison | None = analyse([run], loaded=[found])
     except RunError:  # no config has finished all its folds yet
         compared = None
     state = SearchState(run.metric, run.events)

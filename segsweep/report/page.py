@@ -157,8 +157,7 @@ def _pictures(facts: Facts) -> dict[str, Any]:
     if not facts.ranking:
         return {"pictures": [], "kept": 0, "legend": [], "binary": True}
     names, found = pictures.examples(facts, facts.ranking[0].config_id)
-    split = next(iter(facts.of("split")), {})
-    palette = pictures.colours(len(names), split.get("palette"))
+    palette = pictures.colours(len(names), facts.run.split.get("palette"))
     legend = [
         ("#{:02x}{:02x}{:02x}".format(*colour), name)
         for colour, name in zip(palette, names, strict=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
-from segsweep import checksum, results
+from segsweep import checksum, pixelcounts
 from segsweep.report.facts import Facts
 from segsweep.state import Slot
 
@@ -77,7 +77,7 @@ def examples(facts: Facts, config_id: str) -> tuple[list[str], list[Example]]:
         if trial.status != "finished" or slot not in facts.spec.slots:
             continue
         place = facts.run.path / "trials" / config_id
-        name = results.fold_name({"fold": slot[0], "replicate": slot[1]})
+        name = pixelcounts.fold_name({"fold": slot[0], "replicate": slot[1]})
         own, kept = _read(place / name / "evidence.safetensors", slot)
         classes = own or classes
         found += kept
@@ -87,7 +87,7 @@ def examples(facts: Facts, config_id: str) -> tuple[list[str], list[Example]]:
 def _read(path: object, slot: Slot) -> tuple[list[str], list[Example]]:
     from pathlib import Path
 
-    evidence = results.read_evidence(Path(str(path)))
+    evidence = pixelcounts.read(Path(str(path)))
     if evidence is None:
         return [], []
     matrix, facts = evidence

@@ -10,7 +10,7 @@ from typing import Any
 
 from segsweep import results, yamlfile
 from segsweep.display import duration
-from segsweep.identity import short_params, trial_seed
+from segsweep.identity import short_params
 from segsweep.report.facts import Facts
 from segsweep.report.spent import Spent
 from segsweep.rundir import RESOLVED
@@ -21,7 +21,7 @@ NAMED = 12  # trials listed by name for one cause
 
 def tiles(facts: Facts, spent: Spent) -> list[tuple[str, str]]:
     """A few numbers for the top of the page: what, how much."""
-    split = next(iter(facts.of("split")), None)
+    split = facts.run.split
     a_config = len(facts.spec.slots) * facts.spec.train.epochs
     wanted = spent.planned // a_config if facts.standing != "finished" else 0
     found = [
@@ -30,7 +30,7 @@ def tiles(facts: Facts, spent: Spent) -> list[tuple[str, str]]:
         ("trials", f"{len(facts.trials):,}"),
         ("folds", f"{facts.spec.folds.count}"),
     ]
-    if split is not None:
+    if split:
         found.append(("images", f"{len(split['folds']):,} + {len(split['holdout']):,} held out"))
     found.append(("epochs run", f"{spent.run:,} of {spent.planned:,}"))
     found.append(("wall time", duration(spent.wall)))
@@ -109,20 +109,19 @@ def settings(facts: Facts) -> list[tuple[str, str]]:
     versions: Mapping[str, str] = last.get("versions") or {}
     if versions:
         found.append(("versions", ", ".join(f"{k} {v}" for k, v in versions.items())))
-    split = next(iter(facts.of("split")), None)
-    if split is not None:
+    split = facts.run.split
+    if split:
         found += [
             ("data", f"{facts.spec.dataset.name}, {split['images']:,} images, classes "
                      f"{', '.join(split['classes'])}"),
             ("hash of the data", split["fingerprint"]),
             ("hash of the folds", split["folds_hash"]),
         ]  # fmt: skip
-    slots = facts.spec.slots
-    seeds = ", ".join(str(trial_seed(facts.spec.seed, *slot)) for slot in slots[:10])
-    more = " …" if len(slots) > 10 else ""
     found += [
-        ("seed of the sweep", str(facts.spec.seed)),
-        ("seeds of the trials, by fold", seeds + more),
+        (
+            "seed of the sweep",
+            f"{facts.spec.seed}; each trial has its own, from it, its config, fold and replicate",
+        ),
         ("metric", f"{facts.spec.metric.name}, {facts.spec.metric.goal}"),
     ]
     return found

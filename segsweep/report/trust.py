@@ -225,7 +225,8 @@ def _worth(rows: Sequence[Row], title: str) -> Figure | None:
     data: list[Figure] = []
     for i, score in enumerate(dict.fromkeys(row["score"] for row in rows)):
         own = [row for row in rows if row["score"] == score and row["value"] is not None]
-        curve = sorted((r["temperature"], r["value"]) for r in own if r["temperature"] is not None)
+        swept = [r for r in own if r["temperature"] is not None and not r.get("fitted")]
+        curve = sorted((r["temperature"], r["value"]) for r in swept)
         if curve:
             data.append(_line(score, f"--c{i % LINES}", curve))
         elif own:

@@ -238,3 +238,49 @@ def test_a_launch_records_groups_and_budgets(tmp_path: Path) -> None:
     assert found.grouped == "patient"
     assert not found.notes
     assert call("status", path).exit_code == 0
+
+
+def changed(run: Run, **by_trial: dict[str, Any]) -> Run:
+    """The run with some fields of some trials' epochs and holdout scores changed."""
+    events = [
+        {**e, **{k: v for k, v in by_trial.get(e.get("trial_id", ""), {}).items() if k in e}}
+        for e in run.events
+    ]
+    path = run.path / "ledger" / "events.jsonl"
+    path.write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    return rundir.load(run.path)
+
+
+def test_a_metric_that_is_undefined_on_a_fold_leaves_no_final_score(run: Run) -> None:
+    none = {"val_iou_per_image": None}
+    found = analyse([changed(run, **{"c0-f1-r0": none})])
+    assert "c0" not in [row.config_id for row in found.standings]
+    assert found.unfinished == ["unet/dice"]
+    assert "val/iou_per_image is undefined on fold 1" in found.warnings[0]
+    shown = call("compare", run.path)
+    assert "unet/dice has no champion: none of its configs has a score" in shown.output
+    assert "undefined on fold 1" in call("status", run.path).output
+    everywhere = {f"c{c}-f1-r0": none for c in range(4)}
+    changed(run, **everywhere)
+    for command in ("compare", "calibrate"):
+        refused = call(command, run.path)
+        assert refused.exit_code == 2, refused.output
+        assert "undefined on fold 1" in refused.output
+        assert "go on" not in refused.output
+        assert "launching again changes nothing" in refused.output
+
+
+def test_a_holdout_score_of_some_models_alone_is_none_and_told(run: Run) -> None:
+    found = analyse([changed(run, **{"c0-f1-r0": {"holdout_iou_per_image": None}})])
+    assert found.standing("c0").holdout is None
+    assert found.standing("c0").holdout_std is None
+    assert found.standing("c2").holdout is not None
+    assert any("unet/dice has a holdout score of" in text for text in found.warnings)
+
+
+def test_runs_that_share_a_champion_both_have_one(run: Run, tmp_path: Path) -> None:
+    again = tmp_path / "again" / "simulated"
+    shutil.copytree(run.path, again)
+    found = analyse([run, rundir.load(again)])
+    assert len(found.standings) == 4
+    assert found.unfinished == []

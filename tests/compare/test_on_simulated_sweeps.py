@@ -11,7 +11,7 @@ import pytest
 
 from segsweep.compare import claims, comparison, intervals, noise, resampling
 from segsweep.compare.claims import Entrant
-from segsweep.compare.comparison import Where
+from segsweep.compare.comparison import Interval, Where
 from segsweep.compare.effects import effects
 from segsweep.compare.importance import Trial, importances
 from tests.compare.simulated import SCORE, Sweep, Truth, simulate
@@ -182,6 +182,84 @@ def test_main_effects_hold_the_truth_and_a_null_factor_is_none() -> None:
         false.append(found.p["loss"] < ALPHA)
     assert 0.93 <= np.mean(hits) <= 0.97
     assert np.mean(false) <= ALPHA + MARGIN
+
+
+@pytest.mark.parametrize("goal", ["maximize", "minimize"])
+def test_main_effects_are_those_of_statsmodels(goal: str) -> None:
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(11)
+    levels = [
+        {"model": str(i), "loss": str(j)} for i in range(3) for j in range(4) if (i, j) != (1, 2)
+    ]
+    means = rng.normal(0.7, 0.05, len(levels))
+    found = effects(levels, means.tolist(), goal=goal, alpha=0.1)
+    coded = {
+        name: np.vstack([np.eye(count), -np.ones(count)])
+        for name, count in (("model", 2), ("loss", 3))
+    }
+    design = np.array(
+        [
+            [1, *coded["model"][int(own["model"])], *coded["loss"][int(own["loss"])]]
+            for own in levels
+        ]
+    )
+    fit = sm.OLS(means if goal == "maximize" else -means, design).fit()
+    places = {"model": slice(1, 3), "loss": slice(3, 6)}
+    for row in found.rows:
+        contrast = np.zeros(6)
+        contrast[places[row.factor]] = coded[row.factor][int(row.level)]
+        tested = fit.t_test(contrast)
+        assert row.effect == pytest.approx(float(tested.effect[0]))
+        assert row.interval == pytest.approx(tuple(tested.conf_int(0.1)[0]))
+    raw = [float(fit.f_test(np.eye(6)[places[name]]).pvalue) for name in ("model", "loss")]
+    assert [found.p["model"], found.p["loss"]] == pytest.approx(claims.holm(raw))
+
+
+def test_without_any_noise_only_factors_with_an_effect_are_claimed() -> None:
+    levels = [{"model": m, "loss": x} for m in "ab" for x in "cd"]
+    of = {"a": 0.1, "b": 0.0, "c": 0.2, "d": 0.0}
+
+    def claim(*names: str) -> str:
+        means = [0.5 + sum(of[own[name]] for name in names) for own in levels]
+        return effects(levels, means, goal="maximize", alpha=ALPHA).claim
+
+    assert claim("model").startswith("Model makes a difference")
+    assert claim("model", "loss").startswith("Model and loss make a difference")
+    assert claim().startswith("No main effect can be claimed")
+
+
+def test_what_is_needed_holds_the_luck_of_more_tries() -> None:
+    scores = np.array([[0.70, 0.72, 0.71, 0.73, 0.71], [0.69, 0.70, 0.71, 0.70, 0.70]])
+    known = comparison.Noise(0.01, 8, "residuals")
+
+    def tests(tried: int) -> comparison.Tests:
+        entrants = [Entrant("many", tried), Entrant("one", 1)]
+        return claims.test("folds", entrants, scores, known, None, goal="maximize", alpha=ALPHA)
+
+    fair, lucky = tests(1), tests(16)
+    assert fair.smallest_gap is not None
+    assert lucky.smallest_gap is not None
+    assert lucky.smallest_gap == pytest.approx(
+        fair.smallest_gap + noise.luck(16) * 0.01 / np.sqrt(5)
+    )
+    assert not lucky.pairs[0].told_apart
+    assert lucky.pairs[0].gap < lucky.smallest_gap
+    # most pairs need less than the largest gap, which has more to exceed
+    entrants = [Entrant("many", 64), *(Entrant(str(i), 1) for i in range(3))]
+    four = np.vstack([scores[:1] + 0.0145, scores[1] + 0.001, scores[1:], scores[1:]])
+    found = claims.test("folds", entrants, four, known, None, goal="maximize", alpha=ALPHA)
+    assert not any(pair.told_apart for pair in found.pairs)
+    assert found.smallest_gap is not None
+    assert max(pair.gap for pair in found.pairs) > found.smallest_gap
+    assert "is needed" in found.claim
+
+
+@pytest.mark.parametrize(("metric", "inside"), [("val/iou", True), ("val/loss", False)])
+def test_intervals_of_scores_end_where_scores_do(metric: str, inside: bool) -> None:
+    wide = intervals.clipped(Interval(-0.18, 1.58), metric)
+    assert wide == (Interval(0.0, 1.0) if inside else Interval(-0.18, 1.58))
+    assert intervals.clipped(None, metric) is None
 
 
 def test_importance_finds_what_matters_even_with_an_optimum_in_the_middle() -> None:

@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from segsweep.compare import rank, table
+from segsweep.compare.ranking import undefined
 from segsweep.ledger import Event
+from segsweep.state import SearchState
 from tests.search.simulate import make_spec
 
 FOLDS = {"good": [0.8, 0.9, 0.7], "poor": [0.5, 0.6, 0.4], "unfinished": [0.95]}
@@ -39,6 +41,7 @@ def history(goal: str = "maximize") -> list[Event]:
             events.append({"event": "end", "trial_id": trial, "status": "finished"})
     events.append({"event": "holdout", "trial_id": "good-f0", "holdout_iou": 0.6})
     events.append({"event": "holdout", "trial_id": "good-f1", "holdout_iou": 0.8})
+    events.append({"event": "holdout", "trial_id": "good-f2", "holdout_iou": 0.7})
     return events
 
 
@@ -46,11 +49,43 @@ def test_mean_spread_and_holdout_of_the_best_epochs() -> None:
     good, poor, unfinished = rank(make_spec(), history())
     assert (good.cell, good.final, good.folds) == ("good/bce", True, 3)
     assert (good.mean, good.std) == pytest.approx((0.8, 0.1))
-    assert (good.holdout, good.holdout_std) == pytest.approx((0.7, 0.02**0.5))
+    assert (good.holdout, good.holdout_std) == pytest.approx((0.7, 0.1))
     assert poor.mean == pytest.approx(0.5)
     # a higher mean over fewer folds does not pretend to lead
     assert (unfinished.final, unfinished.folds, unfinished.std) == (False, 1, None)
     assert unfinished.mean == pytest.approx(0.95)
+
+
+def without_a_score(trial: str) -> list[Event]:
+    return [
+        {**e, "val_iou": None} if e["event"] == "epoch" and e["trial_id"] == trial else e
+        for e in history()
+    ]
+
+
+def test_a_mean_over_the_folds_that_have_a_score_is_not_final() -> None:
+    spec, events = make_spec(), without_a_score("good-f1")
+    rows = {row.cell: row for row in rank(spec, events)}
+    assert (rows["good/bce"].final, rows["good/bce"].folds) == (False, 2)
+    assert rank(spec, events)[0].cell == "poor/bce"
+    told = undefined(spec, SearchState("val_iou", events))
+    assert told is not None
+    assert told.startswith("val/iou is undefined on fold 1 (the class occurs neither in truth")
+    assert undefined(spec, SearchState("val_iou", history())) is None
+
+
+def test_a_holdout_mean_needs_every_model() -> None:
+    events = [e for e in history() if e.get("holdout_iou") != 0.8]
+    assert rank(make_spec(), events)[0].holdout is None
+    events = [{**e, "holdout_iou": None} if e.get("holdout_iou") == 0.8 else e for e in history()]
+    assert rank(make_spec(), events)[0].holdout is None
+
+
+def test_one_fold_is_no_folds() -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    spec = make_spec(folds={"k": 3, "run": 1})
+    console.print(table(spec, rank(spec, history())))
+    assert "1 fold " in console.export_text()
 
 
 def test_where_lower_is_better() -> None:

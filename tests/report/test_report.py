@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from segsweep import report, results
+from segsweep.compare import tables
 from segsweep.errors import RunError
 from segsweep.report import pictures, spent
+from segsweep.rundir import Run
 from tests.report.reading import Report
 from tests.report.synthetic import Made, small, spec_of
 
@@ -180,9 +182,7 @@ def test_what_was_spent_and_saved_adds_up(made: Made, read: Report) -> None:
 
 
 def test_settings_hashes_seeds_and_the_command_that_repeats_it(made: Made, read: Report) -> None:
-    from segsweep.identity import trial_seed
-
-    for text in ("f" * 64, "a" * 16, "segsweep launch made.yaml", str(trial_seed(0, 2, 0))):
+    for text in ("f" * 64, "a" * 16, "segsweep launch made.yaml", "0; each trial has its own"):
         assert text in read.text
     assert f"segsweep launch {made.path}/resolved.yaml --set storage_path=" in read.text
     assert "configs_per_cell: 3" in read.text
@@ -269,6 +269,48 @@ def test_an_unfinished_run_does_not_pretend_to_be_final(
     assert read.tables["ranking"][0][1][2] == "0.7000 (1/3)"
     mean = read.trace("ranking", "mean")
     assert mean["marker"]["color"] == ["--paper"]  # hollow
+
+
+def test_failures_of_a_decided_run_are_told_as_such(tmp_path: Path) -> None:
+    made = Made(tmp_path, spec_of(configs_per_cell=2))
+    best, broken = made.config("segnet", "bce", 0), made.config("segnet", "bce", 1)
+    for fold in range(3):
+        made.trial(best, fold, 0.7)
+    made.trial(broken, 0, 0.5, status="failed", error="no")
+    made.conclude({"segnet/bce": (best, 1.0)})
+    path, facts = report.write(made.write())
+    assert facts.standing == "undecided"
+    text = Report(path).text
+    assert "epochs are still open" not in text
+    assert "1 trial failed (below); `segsweep launch" in text
+    assert "--retry failed` runs it again" in text
+
+
+def test_the_tables_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, load = small(tmp_path).write(), tables.load
+    seen: list[Run] = []
+
+    def counted(one: Run) -> tables.Tables:
+        seen.append(one)
+        return load(one)
+
+    monkeypatch.setattr(tables, "load", counted)
+    assert report.gather(run).comparison is not None
+    assert len(seen) == 1
+
+
+def test_a_metric_that_is_undefined_on_a_fold_is_told(tmp_path: Path) -> None:
+    made = Made(tmp_path, spec_of())
+    for model in ("segnet", "unet_vanilla"):
+        config = made.config(model, "bce", 0)
+        for fold in range(3):
+            made.trial(config, fold, 0.7)
+    for event in made.events:
+        if event["event"] == "epoch" and event["trial_id"].endswith("-f2"):
+            event["val_iou"] = None
+    made.conclude({})
+    read = Report(report.write(made.write())[0])
+    assert "How sure that is cannot be said: val/iou is undefined on fold 2" in read.text
 
 
 def nothing(made: Made) -> None:
@@ -369,7 +411,7 @@ def test_damaged_evidence_is_named_and_the_rest_is_shown(tmp_path: Path) -> None
     for path in (made.path / "trials").glob("*/fold1/evidence.safetensors"):
         path.write_bytes(path.read_bytes()[:-40])
     written, facts = report.write(run)
-    assert len(facts.notes) == 4
+    assert sum("is damaged" in note for note in facts.notes) == 4
     assert "Best, median and worst of the 8 validation images" in Report(written).text
 
 
