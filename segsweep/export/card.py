@@ -7,8 +7,10 @@ was trained, how well it does and where that was measured, how to use it, what t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from segsweep.export.temperature import bound
 from segsweep.identity import short_params
 
 
@@ -41,14 +43,18 @@ def _what(facts: Mapping[str, Any]) -> str:
     words = {
         "fold": "the model of fold {}, which has the best score on its own validation images",
         "ensemble": "the mean of the probabilities of {} fold models",
-        "retrained": "fitted once more on all {} images of the folds, for {} epochs",
+        "retrained": "fitted once more on all {} images of the folds, for {} epochs, {}",
     }[kind]
     if kind == "fold":
         words = words.format(source["folds"][0])
     elif kind == "ensemble":
         words = words.format(len(source["folds"]))
     else:
-        words = words.format(source["images"], source["epochs"])
+        rates = "with the learning rates that the folds had"
+        if source["schedule"] == "plateau":
+            rates = "its learning rate cut where the training loss stood still (that of the folds "
+            rates += "was where the validation score did)"
+        words = words.format(source["images"], source["epochs"], rates)
     return (
         f"Config `{source['config_id']}` of the sweep `{source['run']}`: {words}. "
         f"Segments {', '.join(facts['classes'])}."
@@ -64,6 +70,11 @@ def _training(facts: Mapping[str, Any], params: Mapping[str, Any]) -> str:
         f"cells, and this one was {source['chosen']}",
         f"- searched: {short_params(params) or 'nothing'}; every setting is in `config.yaml`",
     ]
+    if facts["root"] and not Path(facts["root"]).is_absolute():
+        lines.append(
+            f"- paths in `config.yaml`, such as its `dataset.root`, `{facts['root']}`, begin in "
+            "the directory that the sweep was launched in"
+        )
     return "\n".join(lines)
 
 
@@ -136,6 +147,9 @@ def _beware(facts: Mapping[str, Any]) -> str:
         lines.append("- Validation scores are those of the fold models, not of this fit.")
     if facts["source"]["kind"] == "ensemble":
         lines.append("- Validation scores are those of its members, each alone.")
-    if not facts["temperature"]["fitted"]:
+    found = facts["temperature"]
+    if not found["fitted"]:
         lines.append("- Its probabilities are not calibrated.")
+    if found["at_bound"]:
+        lines.append(f"- {bound(found['value'])}.")
     return "\n".join(lines)

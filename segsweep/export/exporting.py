@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from segsweep import identity, models, rundir, spec
-from segsweep.check import Checked, check
+from segsweep import models, rundir, spec
+from segsweep.check import Checked
+from segsweep.data import palette
 from segsweep.engine import prepare_images
 from segsweep.errors import Problem, RunError, UserError
 from segsweep.export import (
     card,
-    colours,
     folder,
     graph,
     members,
@@ -54,6 +54,18 @@ class Exported:
     graph: graph.Graph | None
     temperature: Temperature
     notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values; the folder's own files say more."""
+        return {
+            "out": str(self.out),
+            "config_id": self.config_id,
+            "cell": self.cell,
+            "kind": self.kind,
+            "onnx": self.graph.as_dict() if self.graph else None,
+            "temperature": self.temperature.as_dict(),
+            "notes": list(self.notes),
+        }
 
 
 def export(
@@ -105,9 +117,8 @@ class _Export:
         self.run, self.config, self.kind = run, config, kind
         self.place, self.console = place, console
         self.notes: list[str] = []
-        split = next(event for event in run.events if event["event"] == "split")
-        self.split: dict[str, Any] = split
-        self.classes: tuple[str, ...] = tuple(split["classes"])
+        self.split: dict[str, Any] = run.split
+        self.classes: tuple[str, ...] = tuple(self.split["classes"])
         height, width = config.config["dataset"]["image_size"]
         self.size = (int(height), int(width))
         self.slots: list[Slot] = (
@@ -115,7 +126,7 @@ class _Export:
             if kind == "ensemble"
             else [best_slot(run, config)]
         )
-        text = sweepfile.text(run.spec, config)
+        text = sweepfile.text(run, config)
         (place / folder.CONFIG).write_text(text, encoding="utf-8")
         spec.load(place / folder.CONFIG)
 
@@ -143,25 +154,12 @@ class _Export:
         """
         try:
             with self.console.status("checking and decoding images"):
-                checked = check(self.place / folder.CONFIG)
-            own = identity.config_id(
-                checked.cells[0].config, checked.prepared.fingerprint, checked.folds.hash
-            )
-            if own != self.config.config_id:
-                what = "the images or folds are not those of the run any more"
-                raise RunError(Problem(what, str(self.run.path)))
+                return sweepfile.checked(self.place / folder.CONFIG, self.run, self.config)
         except UserError as error:
-            problems = [self._placed(problem) for problem in error.problems]
             if self.kind == "retrained":
-                raise RunError(problems) from error
-            self.notes.append(f"the holdout could not be read: {problems[0]}")
+                raise
+            self.notes.append(f"the holdout could not be read: {error.problems[0]}")
             return None
-        return checked
-
-    def _placed(self, problem: Problem) -> Problem:
-        """A problem that names the run's settings, and not a file that is about to vanish."""
-        where = problem.where.replace(str(self.place / folder.CONFIG), "the run's settings")
-        return replace(problem, where=where)
 
     def _retrain(self, checked: Checked | None) -> Retrained:
         assert checked is not None  # noqa: S101 - `_data` raises where it is needed
@@ -193,15 +191,12 @@ class _Export:
         if self.kind == "fold":
             held = scoring.holdout_of_fold(self.run, self.config, self.slots[0], self.classes)
         elif checked is not None and checked.holdout is not None:
-            judged = scoring.judge(copy.deepcopy(model), checked.holdout, self.config.config)
-            scores = scoring.intervals(judged.matrix, self.classes)
-            held = {"images": len(judged.matrix), "scores": scores}
+            counted, fit = scoring.judge(copy.deepcopy(model), checked.holdout, self.config.config)
+            held = counted.described(self.run, self.classes)
             if not found.fitted:
-                held["note"] = "The temperature was fitted on them, which changes no mask."
-                source = "fitted on the holdout"
-                if not scoring.inside(judged.temperature):
-                    source += ", at the end of what was looked at: it says little"
-                found = Temperature(judged.temperature, True, source)
+                found = temperature.of_holdout(fit)
+                if found.fitted:
+                    held["note"] = "The temperature was fitted on them, which changes no mask."
         if held is not None:
             metrics["holdout"] = held
         else:
@@ -211,6 +206,8 @@ class _Export:
             metrics["no_holdout"] = why
         if not found.fitted:
             self.notes.append(f"T = 1: {found.source}")
+        if found.at_bound:
+            self.notes.append(temperature.bound(found.value))
         return metrics, found
 
     def _graph(self, model: torch.nn.Module, opset: int | None) -> graph.Graph:
@@ -250,6 +247,7 @@ class _Export:
             "replicates": [] if fitted else [replicate for _, replicate in self.slots],
             "epochs": fitted.epochs if fitted else None,
             "images": fitted.images if fitted else None,
+            "schedule": self.config.config["train"]["schedule"],
             "cells": len({config.cell for config in state.configs.values()}),
             "configs": len(state.configs),
             "chosen": "the best of the best cell" if chosen else "asked for by its id",
@@ -275,10 +273,11 @@ class _Export:
 
     def _describe(self, facts: dict[str, Any], metrics: dict[str, Any], found: Temperature) -> None:
         """Every file that is neither weights nor graph."""
-        painted = colours.palette(self.run, self.classes)
+        dataset = self.run.spec.dataset
+        colours = palette.of(dataset.name, dataset.options, dataset.leave_out)
         classes = [
-            {"class": place, "name": name, "colour": list(colour)}
-            for place, (name, colour) in enumerate(zip(self.classes, painted, strict=True))
+            {"class": place, "name": name, "colour": list(palette.rgb(colours[name]))}
+            for place, name in enumerate(self.classes)
         ]
         prepared = preprocessing.facts(self.size)
         folder.write_json(
@@ -287,6 +286,6 @@ class _Export:
         folder.write_json(self.place / folder.PREPROCESSING, prepared)
         folder.write_json(self.place / folder.CALIBRATION, found.as_dict())
         folder.write_json(self.place / folder.METRICS, metrics)
-        told = {**facts, "classes": self.classes, "preprocessing": prepared}
+        told = {**facts, "classes": self.classes, "preprocessing": prepared, "root": dataset.root}
         text = card.text(told, metrics, self.config.params)
         (self.place / folder.CARD).write_text(text, encoding="utf-8")

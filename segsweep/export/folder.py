@@ -16,13 +16,15 @@ manifest.json       what was exported, versions, SHA-256 of every file; written 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -65,19 +67,47 @@ def staged(out: Path) -> Iterator[Path]:
     refuse_taken(out)
     out = out.absolute()
     fresh = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        fresh.mkdir(parents=True)
-    except OSError as error:
-        what = f"cannot be written: {error.strerror or error}"
-        raise RunError(Problem(what, str(out), "--out")) from error
+    made = make(fresh, out)
     try:
         yield fresh
         refuse_taken(out)
         if out.is_dir():
             out.rmdir()
         fresh.rename(out)
-    finally:
+    except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
+        unmake(made)
+        raise
+
+
+def make(place: Path, out: Path) -> list[Path]:
+    """Make a folder and those above it; which were made, the topmost first.
+
+    Args:
+        place: the folder.
+        out: what the user has asked for, for the message.
+
+    Raises:
+        RunError: it cannot be made; nothing is left behind.
+    """
+    made: list[Path] = []
+    try:
+        missing = list(itertools.takewhile(lambda one: not one.exists(), [place, *place.parents]))
+        for one in reversed(missing):
+            one.mkdir(exist_ok=one != place)  # another may make what is above at the same time
+            made.append(one)
+    except OSError as error:
+        unmake(made)
+        what = f"cannot be written: {error.strerror or error}"
+        raise RunError(Problem(what, str(out), "--out")) from error
+    return made
+
+
+def unmake(made: Sequence[Path]) -> None:
+    """Take back what ``make`` has made, as far as it is empty."""
+    for one in reversed(made):
+        with contextlib.suppress(OSError):
+            one.rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:

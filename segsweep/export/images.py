@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +12,18 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageOps
 
 from segsweep.data.sources.base import IMAGE_SUFFIXES, decode, read_image
 from segsweep.errors import DataError, Problem
 
+SUMMARY = "predictions.json"  # a folder that holds one holds results, and no images
 _DEEP = 1 << 15  # a 16-bit image that never gets so bright holds fewer bits than its file
+_FRAMES = {"TIFF", "PNG", "WEBP"}  # the further ones of a camera's JPEG are previews
 
 
-def find(place: Path, without: Path) -> list[Path]:
-    """Every image file at or below ``place``, sorted, except below ``without``.
+def find(place: Path) -> list[Path]:
+    """Every image file at or below ``place``, sorted; not the hidden ones, nor earlier results.
 
     Raises:
         DataError: there is no such place, or no image in it.
@@ -27,45 +33,86 @@ def find(place: Path, without: Path) -> list[Path]:
     if not place.is_dir():
         hint = "name a folder of images, or one image"
         raise DataError(Problem("does not exist", str(place), hint=hint))
-    out = without.resolve()
-    found = sorted(
-        path
-        for path in place.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(place).parts)
-        and not path.resolve().is_relative_to(out)
-    )
+    found: list[Path] = []
+    for name, folders, files in os.walk(place):
+        folder = Path(name)
+        folders[:] = [one for one in folders if not _left_out(folder / one)]
+        own = (folder / one for one in files if not one.startswith("."))
+        found += (one for one in own if one.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
-        hint = f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
+        hint = f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}, not in folders of earlier results"
         raise DataError(Problem("holds no images", str(place), hint=hint))
-    return found
+    return sorted(found)
+
+
+def _left_out(folder: Path) -> bool:
+    return folder.name.startswith(".") or (folder / SUMMARY).is_file()
 
 
 def names(paths: Sequence[Path], root: Path) -> list[Path]:
     """What each image's results are called: its place below ``root`` without the suffix.
 
-    Images that differ in their suffix alone keep it.
+    Images whose results would be called the same keep it.
     """
     base = root if root.is_dir() else root.parent
-    plain = [path.relative_to(base).with_suffix("") for path in paths]
-    return [
-        path.relative_to(base) if plain.count(short) > 1 else short
-        for path, short in zip(paths, plain, strict=True)
-    ]
+    whole = [path.relative_to(base) for path in paths]
+    chosen = [path.with_suffix("") for path in whole]
+    while True:  # a whole name may be another's without its suffix: a.jpg, a.png, a.jpg.png
+        counts = Counter(chosen)
+        if len(counts) == len(chosen):
+            return chosen
+        pairs = zip(whole, chosen, strict=True)
+        chosen = [path if counts[short] > 1 else short for path, short in pairs]
 
 
 def read(path: Path) -> tuple[NDArray[np.uint8], str]:
     """An image as 8-bit RGB (H, W, 3), and how it was converted, empty where it was not.
 
     Converted are grey images (three equal channels), 16 bits that use their range (divided by
-    256), and an alpha channel that hides nothing (left out); the training data was read so too.
+    256), an alpha channel that hides nothing (left out), CMYK and Lab. Of several frames the first
+    is taken. The training data was read so too, but for Lab, whose white point is minded here.
 
     Raises:
         DataError: it cannot be read, or not be converted without guessing.
     """
+    mode, frames = _header(path)
+    told = [f"the first of {frames} frames"] if frames > 1 else []
+    if mode == "LAB":
+        return _from_lab(path), ", ".join(["Lab to sRGB", *told])
     raw = decode(path, cv2.IMREAD_UNCHANGED)
-    told = [*_depth(raw, path), *_channels(raw, path)]
-    return read_image(path), ", ".join(told)
+    if mode == "CMYK" and raw.dtype != np.uint8:
+        hint = "save it as RGB with 8 bits a channel"
+        raise DataError(Problem(f"CMYK as {raw.dtype} numbers", str(path), hint=hint))
+    channels = ["CMYK to RGB"] if mode == "CMYK" else _channels(raw, path)
+    how = ", ".join([*_depth(raw, path), *channels, *told])
+    return read_image(path), how
+
+
+def _header(path: Path) -> tuple[str, int]:
+    """Pillow's word for what the channels are, and how many frames there are.
+
+    ``("", 1)`` where Pillow does not know the file: OpenCV reads some that it cannot.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of very large images, which OpenCV reads
+            with Image.open(path) as image:
+                frames = getattr(image, "n_frames", 1) if image.format in _FRAMES else 1
+                return image.mode, frames
+    except Exception:  # whatever a decoder meets: OpenCV has the last word
+        return "", 1
+
+
+def _from_lab(path: Path) -> NDArray[np.uint8]:
+    lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    try:
+        with Image.open(path) as image:
+            turned = ImageOps.exif_transpose(image)
+            found = ImageCms.profileToProfile(turned, lab, rgb, outputMode="RGB")
+            return np.asarray(found, np.uint8)
+    except Exception as error:  # decoders raise nearly anything on damaged input
+        what = f"its Lab colours cannot be converted: {error}"
+        raise DataError(Problem(what, str(path), hint="save it as RGB")) from error
 
 
 def _depth(raw: NDArray[Any], path: Path) -> list[str]:

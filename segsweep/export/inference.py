@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from segsweep.data import palette
 from segsweep.data.decoding import resize_image
 from segsweep.engine import autocast, classify, prepare_model
 from segsweep.errors import Problem, RunError
 from segsweep.export import folder, graph, members
-from segsweep.export.capture import INPUT, OUTPUT
+from segsweep.export.capture import INPUT, OUTPUT, first
 
 Runtime = Literal["onnx", "torch"]
 OVERLAP = 0.25  # of a tile, at least, is seen by its neighbour too
@@ -31,17 +32,21 @@ class Shipped:
     Attributes:
         run: normalised (N, 3, H, W) float32 → logits (N, C, H, W) float32, both on the CPU.
         size: height and width that the model was trained at.
-        palette: (K, 3) RGB.
+        colours: class → ``#804080``, in the order of the labels.
     """
 
     run: Callable[[torch.Tensor], torch.Tensor]
     runtime: Runtime
     size: tuple[int, int]
-    classes: tuple[str, ...]
-    palette: NDArray[np.uint8]
+    colours: Mapping[str, str]
     temperature: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(self.colours)
 
 
 def open_folder(place: Path, runtime: Runtime | None = None) -> Shipped:
@@ -62,8 +67,7 @@ def open_folder(place: Path, runtime: Runtime | None = None) -> Shipped:
         run=_onnx(place) if chosen == "onnx" else _torch(place, manifest["precision"]),
         runtime=chosen,
         size=(prepared["resize"]["height"], prepared["resize"]["width"]),
-        classes=tuple(one["name"] for one in classes),
-        palette=np.asarray([one["colour"] for one in classes], np.uint8),
+        colours={one["name"]: palette.text(one["colour"]) for one in classes},
         temperature=float(folder.read_json(place / folder.CALIBRATION)["value"]),
         mean=tuple(prepared["mean"]),
         std=tuple(prepared["std"]),
@@ -92,7 +96,10 @@ def _onnx(place: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     session = graph.open_session(place / folder.GRAPH, torch.get_num_threads())
 
     def run(images: torch.Tensor) -> torch.Tensor:
-        found = session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0]
+        try:
+            found = session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0]
+        except Exception as error:  # the library's own classes have none in common
+            raise RuntimeError(f"onnxruntime: {first(error)}") from error
         return torch.from_numpy(found)
 
     return run

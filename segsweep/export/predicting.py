@@ -5,33 +5,37 @@
     OUT/masks/<name>.png           the class of every pixel, with the classes' colours as palette
     OUT/probabilities/<name>.npz   ``probabilities``: float16 (C, H, W), C = 1 (class 1) for two
     OUT/overlays/<name>.png        the image under its mask
-    OUT/predictions.json           what was done with every image, and what could not be
+    OUT/predictions.jsonl          what was done with every image, a line each
+    OUT/predictions.json           what was asked for, and what could not be done
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from segsweep.data import palette
 from segsweep.data.decoding import resize_image
-from segsweep.errors import DataError, Problem, RunError, UserError
-from segsweep.export import folder, images, inference
+from segsweep.errors import DataError, DiskFull, Problem, RunError, disk_is_full
+from segsweep.export import folder, images, inference, record
+from segsweep.export.capture import first
 from segsweep.export.inference import Runtime, Shipped
+from segsweep.export.record import Record
+from segsweep.interrupt import Interrupt
 
 Masks = Literal["palette", "ids"]
 Probabilities = Literal["npz", "png", "none"]
 Size = Literal["original", "trained"]
-SUMMARY = "predictions.json"
-OVERLAY = 0.45  # of the mask's colour; class 0 is left as it is
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,25 @@ class Predicted:
     """How it went.
 
     Attributes:
+        out: where the results are.
         done: how many images have results.
+        already: how many of them had some before.
+        complete: every image was tried; False where a signal came first.
         failed: what is wrong with each of the others.
-        converted: how images were converted, and how many were so.
+        converted: how images were converted, and how many were so now.
     """
 
+    out: Path
     runtime: Runtime
     done: int
+    already: int
+    complete: bool
     failed: tuple[Problem, ...]
     converted: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values; ``predictions.jsonl`` has more of every image."""
+        return {**asdict(self), "out": str(self.out)}
 
 
 def predict(
@@ -79,10 +93,14 @@ def predict(
 ) -> Predicted:
     """Predict every image at or below ``source``.
 
+    An image that cannot be predicted is listed, and the others are done. After the first Ctrl-C
+    or SIGTERM no other is begun.
+
     Args:
         place: an export folder.
         source: a folder of images, or one image.
-        out: where results go; it must not be there, or be empty.
+        out: where results go; it must not be there, be empty, or hold results of the same export
+            with the same options, which it then goes on with.
         options: what is written.
         runtime: None takes onnxruntime where it can be had.
         told: is called with images done and their number.
@@ -90,122 +108,147 @@ def predict(
     Raises:
         UserError: refused, nothing was written: a changed export folder, no images, options that
             do not go together.
+        DiskFull: no more can be written; the same call goes on.
     """
     if options.tile and options.size == "trained":
         hint = "tiles are predicted at the image's own size: leave --size out"
         raise RunError(Problem("trained does not go with --tile", key="--size", hint=hint))
-    folder.refuse_taken(out)
-    paths = images.find(source, out)
+    if not (out / images.SUMMARY).exists():
+        folder.refuse_taken(out)
+    paths = images.find(source)
     shipped = inference.open_folder(place, runtime)
     if options.probabilities == "png" and len(shipped.classes) != 2:
         what = f"png holds one probability a pixel, and there are {len(shipped.classes)} classes"
         raise RunError(Problem(what, key="--probabilities", hint="use npz"))
-    rows: list[dict[str, Any]] = []
-    failed: list[Problem] = []
+    named = dict(zip(map(str, images.names(paths, source)), paths, strict=True))
+    book = record.begin(out, _facts(place, source, shipped, options), named)
+    already, complete = len(book.there), False
+    try:
+        with Interrupt() as interrupt:
+            converted = _all(shipped, book, named, options, interrupt, told)
+        complete = not interrupt.requested
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        text = f"{error}\n    free some space and give the same command again: it goes on"
+        raise DiskFull(text) from error
+    finally:
+        with contextlib.suppress(OSError):  # a full disk: the summary of the beginning stays
+            book.close(complete=complete)
+    return Predicted(
+        out, shipped.runtime, len(book.there), already, complete, tuple(book.failed), converted
+    )
+
+
+def _facts(place: Path, source: Path, shipped: Shipped, options: Options) -> dict[str, Any]:
+    return {
+        "export": str(place),
+        "manifest": folder.sha256(place / folder.MANIFEST),
+        "source": str(source.resolve()),
+        "runtime": shipped.runtime,
+        "temperature": shipped.temperature,
+        "options": asdict(options),
+        "classes": list(shipped.classes),
+    }
+
+
+def _all(
+    shipped: Shipped,
+    book: Record,
+    named: dict[str, Path],
+    options: Options,
+    interrupt: Interrupt,
+    told: Callable[[int, int], None],
+) -> dict[str, int]:
+    """Every image that is not done yet; how they were converted, and how many were so."""
     converted: dict[str, int] = {}
-    names = images.names(paths, source)
-    for count, (path, name) in enumerate(zip(paths, names, strict=True), start=1):
-        try:
-            image, how = images.read(path)
-            rows.append({"image": str(path), **_one(shipped, image, out, name, options)})
-        except DataError as error:
-            failed += error.problems
-        else:
-            if how:
-                rows[-1]["converted"] = how
-                converted[how] = converted.get(how, 0) + 1
-        told(count, len(paths))
-    _summarise(out, place, shipped, options, rows, failed)
-    return Predicted(shipped.runtime, len(rows), tuple(failed), converted)
+    for count, (name, path) in enumerate(named.items(), start=1):
+        if interrupt.requested:
+            break
+        if str(path) not in book.there:
+            try:
+                how = _one(shipped, book, name, path, options)
+            except (DataError, MemoryError, RuntimeError, OSError, cv2.error) as error:
+                book.forget(name)
+                if disk_is_full(error):
+                    raise
+                book.failed += _problems(path, error)
+            else:
+                if how:
+                    converted[how] = converted.get(how, 0) + 1
+        told(count, len(named))
+    return converted
 
 
-def _one(
-    shipped: Shipped, image: NDArray[np.uint8], out: Path, name: Path, options: Options
-) -> dict[str, Any]:
-    """Predict and write one image."""
+def _problems(path: Path, error: Exception) -> list[Problem]:
+    if isinstance(error, DataError):
+        return list(error.problems)
+    if isinstance(error, OSError):
+        return [Problem(f"its results cannot be written: {error.strerror or error}", str(path))]
+    hint = "make it smaller, or predict with --size trained" if _memory(error) else ""
+    return [Problem(f"cannot be predicted: {first(error)}", str(path), hint=hint)]
+
+
+def _memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def _one(shipped: Shipped, book: Record, name: str, path: Path, options: Options) -> str:
+    """Predict and write one image; how it was converted."""
+    image, how = images.read(path)
     logits = inference.logits_of(
         shipped, image, tile=options.tile, resize_back=options.size == "original"
     )
     if not torch.isfinite(logits).all():
-        raise DataError(Problem("the model gives no finite numbers for it", str(name)))
+        raise DataError(Problem("the model gives no finite numbers for it", str(path)))
     mask = inference.mask_of(logits)
     chances = inference.probabilities_of(logits, shipped.temperature)
-    _save(out / "masks" / f"{name}.png", _mask_png(mask, shipped.palette, options.masks))
-    if options.probabilities == "npz":
-        stream = io.BytesIO()
-        np.savez_compressed(stream, probabilities=chances.astype(np.float16))
-        _save(out / "probabilities" / f"{name}.npz", stream.getvalue())
-    elif options.probabilities == "png":
-        grey = np.round(chances[0] * 255).astype(np.uint8)
-        _save(out / "probabilities" / f"{name}.png", _png(Image.fromarray(grey)))
-    if options.overlays:
-        shown = resize_image(image, (mask.shape[0], mask.shape[1]))
-        _save(out / "overlays" / f"{name}.png", _png(_overlay(shown, mask, shipped.palette)))
     shares = np.bincount(mask.ravel(), minlength=len(shipped.classes)) / mask.size
     sure = np.maximum(chances[0], 1 - chances[0]) if len(chances) == 1 else chances.max(axis=0)
-    return {
-        "name": str(name),
+    row = {
+        "image": str(path),
+        "stamp": record.stamp(path),
+        "name": name,
         "height": mask.shape[0],
         "width": mask.shape[1],
         "shares": dict(zip(shipped.classes, shares.round(6).tolist(), strict=True)),
         "mean_confidence": round(float(sure.mean()), 6),
     }
+    files = _files(shipped, name, image, mask, chances, options)
+    book.save(files, {**row, "converted": how} if how else row)
+    book.there.add(str(path))
+    return how
 
 
-def _mask_png(mask: NDArray[np.uint8], palette: NDArray[np.uint8], how: Masks) -> bytes:
+def _files(
+    shipped: Shipped,
+    name: str,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    chances: NDArray[np.float32],
+    options: Options,
+) -> dict[str, bytes]:
+    """Place below the folder → content."""
+    files: dict[str, bytes] = {}
+    if options.probabilities == "npz":
+        stream = io.BytesIO()
+        np.savez_compressed(stream, probabilities=chances.astype(np.float16))
+        files[f"probabilities/{name}.npz"] = stream.getvalue()
+    elif options.probabilities == "png":
+        grey = np.round(chances[0] * 255).astype(np.uint8)
+        files[f"probabilities/{name}.png"] = _png(Image.fromarray(grey))
+    if options.overlays:
+        shown = resize_image(image, (mask.shape[0], mask.shape[1]))
+        painted = palette.paint(shown, mask, shipped.colours)
+        files[f"overlays/{name}.png"] = _png(Image.fromarray(painted))
     picture = Image.fromarray(mask)
-    if how == "palette":
-        picture.putpalette(palette.ravel().tolist())  # the values stay the classes
-    return _png(picture)
-
-
-def _overlay(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: NDArray[np.uint8]
-) -> Image.Image:
-    share = np.where(mask == 0, 0.0, OVERLAY)[..., None]
-    return Image.fromarray(np.round(image * (1 - share) + palette[mask] * share).astype(np.uint8))
+    if options.masks == "palette":
+        colours = [palette.rgb(colour) for colour in shipped.colours.values()]
+        picture.putpalette(np.ravel(colours).tolist())  # the values stay the classes
+    return {**files, f"masks/{name}.png": _png(picture)}
 
 
 def _png(picture: Image.Image) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, "png")
     return stream.getvalue()
-
-
-def _save(path: Path, content: bytes) -> None:
-    """A file is whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, NotADirectoryError | PermissionError):
-            what = f"cannot be written: {error.strerror}"
-            raise UserError(Problem(what, str(path), "--out")) from error
-        raise
-
-
-def _summarise(
-    out: Path,
-    place: Path,
-    shipped: Shipped,
-    options: Options,
-    rows: list[dict[str, Any]],
-    failed: list[Problem],
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    folder.write_json(
-        out / SUMMARY,
-        {
-            "export": str(place),
-            "manifest": folder.sha256(place / folder.MANIFEST),
-            "runtime": shipped.runtime,
-            "temperature": shipped.temperature,
-            "tile": options.tile,
-            "classes": list(shipped.classes),
-            "images": rows,
-            "failed": [{"image": p.where, "what": p.what, "hint": p.hint} for p in failed],
-        },
-    )

@@ -49,8 +49,9 @@ def retrain(
     """Train the config on every image that is not held out, and validate on none.
 
     The trial machinery, seed, schedule and augmentation are those of fold 0; it ends after
-    ``epochs_of`` epochs, at the learning rate that the folds had there. Where memory runs out,
-    half as many images a pass are tried.
+    ``epochs_of`` epochs, at the learning rate that the folds had there; ``plateau`` alone goes by
+    the training loss, for want of a validation score. Where memory runs out, half as many images a
+    pass are tried.
 
     Args:
         run: the run; its directory keeps the checkpoint.
@@ -67,7 +68,7 @@ def retrain(
     facts = InlineRunner().facts(checked.spec)
     encoders = {}
     if key := models.encoder_key(config.config["model"]):
-        state = models.fetch_encoder(config.config["model"])
+        state = models.fetch_encoder(checked.cells[0].config["model"])  # which knows its place
         encoders[key] = {name: tensor.numpy() for name, tensor in state.items()}
     inputs = Inputs(
         data=checked.data.for_trials(),

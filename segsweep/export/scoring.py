@@ -6,64 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from torch.nn import functional as F
 
-from segsweep import results
+from segsweep import pixelcounts
+from segsweep.calibration.temperature import Fit, fit_temperature
 from segsweep.closing import HOLDOUT
 from segsweep.data.cache import ImageSet
 from segsweep.data.loader import Loader
 from segsweep.engine import classify, prepare_images, prepare_model
+from segsweep.errors import CalibrationError
+from segsweep.export.intervals import groups_of, intervals, words
 from segsweep.losses import IGNORE
-from segsweep.metrics import scores
 from segsweep.metrics.counts import confusion
 from segsweep.progress import EVIDENCE
 from segsweep.rundir import Run
 from segsweep.state import ConfigState, Slot
 from segsweep.trial import directory
 
-RESAMPLES: Final = 1000
-INTERVAL: Final = (
-    f"95 % percentile bootstrap: images are drawn {RESAMPLES} times with replacement (seed 0), "
-    "each as if independent of the others"
-)
-LOWEST, HIGHEST = 0.05, 20.0  # temperatures that are looked at
 _PIXELS = 20_000  # of an image, at most, for the temperature
-
-
-def intervals(
-    matrix: NDArray[np.int64], classes: Sequence[str], resamples: int = RESAMPLES
-) -> dict[str, dict[str, float | None]]:
-    """Every score of a split with its bootstrap interval over images.
-
-    Args:
-        matrix: (N, K, K) confusion matrices of N images.
-        classes: names of the K classes.
-        resamples: how often N images are drawn.
-
-    Returns:
-        name → ``value``, ``low``, ``high``; None where undefined, the ends too where there is
-        one image only.
-    """
-    value = scores(matrix, classes)
-    rng = np.random.default_rng(0)
-    count = len(matrix)
-    drawn: dict[str, list[float]] = {name: [] for name in value}
-    for _ in range(resamples if count > 1 else 0):
-        for name, found in scores(matrix[rng.integers(count, size=count)], classes).items():
-            if found is not None:
-                drawn[name].append(found)
-    result: dict[str, dict[str, float | None]] = {}
-    for name, point in value.items():
-        ends = np.percentile(drawn[name], [2.5, 97.5]) if drawn[name] else (None, None)
-        low, high = (None if end is None else float(end) for end in ends)
-        result[name] = {"value": point, "low": low, "high": high}
-    return result
 
 
 def of_config(run: Run, config: ConfigState, classes: Sequence[str]) -> dict[str, Any]:
@@ -80,48 +44,58 @@ def of_config(run: Run, config: ConfigState, classes: Sequence[str]) -> dict[str
         "folds": [{"fold": f, "replicate": r, "value": v} for (f, r), v in by_slot.items()],
         "mean": fmean(values),
         "std": stdev(values) if len(values) > 1 else None,
-        "interval": INTERVAL,
+        "interval": words(run),
     }
     parts = [evidence(run, config, slot, EVIDENCE) for slot in by_slot if slot[1] == 0]
     known = [part for part in parts if part is not None]
     if known and len(known) == len(parts):
-        found["out_of_fold"] = {
-            "images": sum(len(part) for part in known),
-            "scores": intervals(np.concatenate(known), classes),
-        }
+        counted = Counted(
+            np.concatenate([part.matrix for part in known]),
+            [image for part in known for image in part.image_ids],
+        )
+        found["out_of_fold"] = counted.described(run, classes)
     return found
 
 
-def evidence(run: Run, config: ConfigState, slot: Slot, name: str) -> NDArray[np.int64] | None:
-    """(N, K, K) counts that a trial has left; None where there are none, or damaged ones."""
-    found = results.read_evidence(directory(run.path, config.config_id, *slot) / name)
-    return None if found is None else found[0]
+@dataclass(frozen=True)
+class Counted:
+    """(N, K, K) confusion matrices of N images."""
+
+    matrix: NDArray[np.int64]
+    image_ids: Sequence[str]
+
+    def described(self, run: Run, classes: Sequence[str]) -> dict[str, Any]:
+        """How many images there are, and every score with its interval."""
+        groups = groups_of(run, self.image_ids)
+        counts = {"images": len(self.matrix)} | ({"groups": len(set(groups))} if groups else {})
+        return {**counts, "scores": intervals(self.matrix, classes, groups)}
+
+
+def evidence(run: Run, config: ConfigState, slot: Slot, name: str) -> Counted | None:
+    """What a trial has counted; None where there is nothing, or it is damaged."""
+    found = pixelcounts.read(directory(run.path, config.config_id, *slot) / name)
+    return None if found is None else Counted(found[0], found[1]["image_ids"])
 
 
 def holdout_of_fold(
     run: Run, config: ConfigState, slot: Slot, classes: Sequence[str]
 ) -> dict[str, Any] | None:
     """What the closing stage has found for one fold model; None where it scored none."""
-    matrix = evidence(run, config, slot, HOLDOUT)
-    if matrix is None:
-        return None
-    return {"images": len(matrix), "scores": intervals(matrix, classes)}
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A model on images that it has not seen: counts (N, K, K), and the fitted temperature."""
-
-    matrix: NDArray[np.int64]
-    temperature: float
+    counted = evidence(run, config, slot, HOLDOUT)
+    return None if counted is None else counted.described(run, classes)
 
 
 @torch.inference_mode()
-def judge(model: torch.nn.Module, data: ImageSet, config: Mapping[str, Any]) -> Judged:
+def judge(
+    model: torch.nn.Module, data: ImageSet, config: Mapping[str, Any]
+) -> tuple[Counted, Fit | CalibrationError]:
     """Count pixels and fit a temperature on images that no member of the model was trained on.
 
     A temperature changes no mask, so scores of masks on these images stay honest; scores of the
     probabilities would not.
+
+    Returns:
+        The counts, and the fit or why there can be none.
     """
     model = prepare_model(model, torch.device("cpu")).eval()
     classes, rng = len(data.classes), np.random.default_rng(0)
@@ -137,51 +111,20 @@ def judge(model: torch.nn.Module, data: ImageSet, config: Mapping[str, Any]) -> 
         target = batch.masks.long()
         logits = model(prepare_images(batch.images, torch.device("cpu")))
         matrices.append(confusion(classify(logits), target, classes))
-        for row, labels in zip(two_sided(logits), target, strict=True):
+        for row, labels in zip(logits, target, strict=True):
             valid = np.flatnonzero((labels != IGNORE).numpy().ravel())
             chosen = rng.permutation(valid)[:_PIXELS]
             kept.append(row.flatten(1)[:, chosen].T)
             truth.append(labels.flatten()[chosen])
-    counts: NDArray[np.int64] = torch.cat(matrices).numpy()
-    return Judged(counts, fit_temperature(torch.cat(kept), torch.cat(truth)))
-
-
-def two_sided(logits: torch.Tensor) -> torch.Tensor:
-    """(N, 1, H, W) logits z of a binary head as the two classes' (0, z); others as they are."""
-    if logits.shape[1] != 1:
-        return logits
-    return torch.cat([torch.zeros_like(logits), logits], dim=1)
-
-
-def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
-    """The temperature of least negative log-likelihood (Guo et al. 2017, arXiv:1706.04599).
-
-    Args:
-        logits: (N, K).
-        truth: (N,) classes.
-
-    Returns:
-        Between ``LOWEST`` and ``HIGHEST``; 1 where there are no pixels. The likelihood has one
-        minimum, since it is convex in 1/T.
-    """
-    if not len(truth):
-        return 1.0
-    exact = logits.double()
-
-    def loss(log_t: float) -> float:
-        return float(F.cross_entropy(exact / np.exp(log_t), truth))
-
-    ends = (float(np.log(LOWEST)), float(np.log(HIGHEST)))
-    best = minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(best.x))
-
-
-def inside(temperature: float) -> bool:
-    """Is a fitted temperature away from both ends of what was looked at?"""
-    return 1.01 * LOWEST < temperature < HIGHEST / 1.01
+    counted = Counted(torch.cat(matrices).numpy(), data.image_ids)
+    pixels, labels = torch.cat(kept).float().numpy(), torch.cat(truth).to(torch.uint8).numpy()
+    try:
+        return counted, fit_temperature(pixels, labels, where="the holdout")
+    except CalibrationError as error:
+        return counted, error
 
 
 def example_images(place: Path) -> NDArray[np.uint8] | None:
     """A few validation images (N, H, W, 3) that a trial has kept; None where they are damaged."""
-    found = results.read_evidence(place / EVIDENCE, "examples.image")
+    found = pixelcounts.read(place / EVIDENCE, "examples.image")
     return None if found is None else found[0].astype(np.uint8)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from segsweep.calibration.temperature import Fit
+from segsweep.errors import CalibrationError
 from segsweep.export.folder import sha256
 from segsweep.progress import BEST
 from segsweep.rundir import Run
@@ -25,11 +27,13 @@ class Temperature:
         value: 1 where none was fitted.
         fitted: whether one was.
         source: where it comes from, or why there is none.
+        at_bound: the fit found no minimum, and stopped at the end of what it looked at.
     """
 
     value: float
     fitted: bool
     source: str
+    at_bound: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for ``calibration.json``."""
@@ -49,7 +53,8 @@ def of_run(run: Run, config: ConfigState, kind: Kind) -> Temperature:
             return none(f"not calibrated: {FITTED} of the run leaves this config out; {todo}")
         if stale := _stale(run, config, content, own[0]):
             return none(f"not calibrated: {FITTED} of the run is of {stale}; {todo} again")
-        value = _number(own[0]["ensemble" if kind == "ensemble" else "temperature"])
+        fit = own[0]["ensemble"] if kind == "ensemble" else own[0]
+        value, at_bound = (None, False) if fit is None else _read(fit)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         return none(f"not calibrated: {FITTED} of the run cannot be used: {what}")
@@ -61,7 +66,14 @@ def of_run(run: Run, config: ConfigState, kind: Kind) -> Temperature:
         "retrained": "that of the fold models of this config, fitted out of fold: no validation "
         "image is left for the retrained model itself",
     }
-    return Temperature(value, True, f"{FITTED} of the run: {words[kind]}")
+    return Temperature(value, True, f"{FITTED} of the run: {words[kind]}", at_bound)
+
+
+def of_holdout(fit: Fit | CalibrationError) -> Temperature:
+    """What was fitted on the held-out images, or why nothing could be."""
+    if isinstance(fit, CalibrationError):
+        return none(f"not calibrated: {fit.problems[0].what} (on the holdout)")
+    return Temperature(fit.temperature, True, "fitted on the holdout", fit.at_bound)
 
 
 def none(source: str) -> Temperature:
@@ -69,21 +81,27 @@ def none(source: str) -> Temperature:
     return Temperature(1.0, False, source)
 
 
-def _number(fit: Any) -> float | None:
-    value = fit.get("temperature") if isinstance(fit, Mapping) else fit
-    if value is None:
-        return None
-    if not 0 < float(value) < float("inf"):
+def bound(value: float) -> str:
+    """What to know about a temperature at the end of what was looked at."""
+    return (
+        f"T = {value:.4g} is at the end of what was looked at, where no minimum was found: "
+        "the probabilities say little"
+    )
+
+
+def _read(fit: Mapping[str, Any]) -> tuple[float, bool]:
+    """The temperature of an entry of the run's calibration, and whether it is at its bound."""
+    value = float(fit["temperature"])
+    if not 0 < value < float("inf"):
         raise ValueError(f"{value} is no temperature")
-    return float(value)
+    return value, bool(fit.get("at_bound", False))
 
 
 def _stale(
     run: Run, config: ConfigState, content: Mapping[str, Any], own: Mapping[str, Any]
 ) -> str:
     """What the file is of, where it is not of these images and checkpoints."""
-    split = next((event for event in run.events if event["event"] == "split"), {})
-    if content.get("data") not in (None, split.get("fingerprint")):
+    if content.get("data") not in (None, run.split.get("fingerprint")):
         return "other images"
     for fold in own.get("folds", ()):
         slot = (fold["fold"] or 0, fold["replicate"] or 0)

@@ -40,7 +40,8 @@ class Launched:
 @pytest.fixture(scope="session")
 def launched(tmp_path_factory: pytest.TempPathFactory) -> Launched:
     folder = tmp_path_factory.mktemp("export")
-    outcome = launch(write_sweep(folder, tiny()), runner="inline")
+    data = tiny(train__epochs=6)  # enough to see two classes
+    outcome = launch(write_sweep(folder, data), runner="inline")
     return Launched(outcome.run_directory)
 
 

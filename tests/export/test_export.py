@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional as F
 
 from segsweep import checkpoint, identity
 from segsweep.check import check
 from segsweep.errors import RunError
-from segsweep.export import folder, members, scoring, temperature
+from segsweep.export import folder, members, scoring
 from segsweep.export.choosing import choose
 from segsweep.export.exporting import export
+from segsweep.export.intervals import intervals
 from segsweep.export.retraining import epochs_of
+from segsweep.launching import launch
 from segsweep.metrics import scores
 from segsweep.progress import BEST
 from segsweep.rundir import Lock
 from tests.export.conftest import Launched
+from tests.helpers import tiny, write_sweep
 
 
 def content(out: Path, name: str) -> Any:
@@ -67,7 +69,8 @@ def test_metrics_are_of_the_pooled_pixels(exported: Path, launched: Launched) ->
     metrics = content(exported, folder.METRICS)
     run, config = launched.run, launched.champion
     parts = [scoring.evidence(run, config, slot, "evidence.safetensors") for slot in config.trials]
-    pooled = scores(np.concatenate([p for p in parts if p is not None]), ("background", "lesion"))
+    matrices = [part.matrix for part in parts if part is not None]
+    pooled = scores(np.concatenate(matrices), ("background", "lesion"))
     found = metrics["out_of_fold"]["scores"]["iou"]
     assert found["value"] == pytest.approx(pooled["iou"])
     assert found["low"] <= found["value"] <= found["high"]
@@ -80,24 +83,32 @@ def test_intervals_are_wider_for_fewer_images_and_none_for_one() -> None:
     matrix = rng.integers(1, 50, size=(200, 2, 2)).astype(np.int64)
 
     def width(count: int) -> float:
-        found = scoring.intervals(matrix[:count], ("a", "b"), resamples=200)["iou"]
+        found = intervals(matrix[:count], ("a", "b"), resamples=200)["iou"]
         assert found["low"] is not None
         assert found["high"] is not None
         return found["high"] - found["low"]
 
     assert width(200) < width(10)
-    assert scoring.intervals(matrix[:1], ("a", "b"))["iou"]["low"] is None
+    assert intervals(matrix[:1], ("a", "b"))["iou"]["low"] is None
 
 
-@pytest.mark.parametrize("channels", [1, 4])
-def test_the_fitted_temperature_is_the_true_one(channels: int) -> None:
-    torch.manual_seed(0)
-    calibrated = scoring.two_sided(2 * torch.randn(200_000, channels, 1, 1)).flatten(1)
-    truth = torch.multinomial(calibrated.softmax(1), 1).flatten()
-    found = scoring.fit_temperature(2.5 * calibrated, truth)
-    assert found == pytest.approx(2.5, rel=0.03)
-    before, after = (F.cross_entropy(2.5 * calibrated / t, truth) for t in (1.0, found))
-    assert after < before
+def test_images_of_a_patient_are_drawn_together() -> None:
+    """Ten copies of an image under one patient say no more than the one."""
+    rng = np.random.default_rng(0)
+    matrix = rng.integers(1, 50, size=(12, 2, 2)).astype(np.int64)
+    copies, patients = np.repeat(matrix, 10, axis=0), [str(i // 10) for i in range(120)]
+    once = intervals(matrix, ("a", "b"))["iou"]
+    assert intervals(copies, ("a", "b"), patients)["iou"] == pytest.approx(once)
+    assert intervals(copies, ("a", "b"), ["one"] * 120)["iou"]["low"] is None
+
+
+def test_the_card_says_that_groups_were_drawn(tmp_path: Path) -> None:
+    data = tiny(folds__group_by="patient", configs_per_cell=1, factors__loss=["bce"])
+    path = launch(write_sweep(tmp_path, data), runner="inline").run_directory
+    export(path, tmp_path / "out", onnx=False)
+    metrics = content(tmp_path / "out", folder.METRICS)
+    assert 1 < metrics["out_of_fold"]["groups"] < metrics["out_of_fold"]["images"]
+    assert "images that share `patient` are drawn" in (tmp_path / "out" / folder.CARD).read_text()
 
 
 @pytest.mark.parametrize("name", [*folder.NEEDED, folder.GRAPH, folder.MANIFEST])
@@ -183,47 +194,6 @@ def test_configs_that_cannot_be_exported(launched: Launched) -> None:
         choose(unfinished)
 
 
-def calibrate(launched: Launched, **changes: Any) -> None:
-    """The file that a calibration leaves in the run directory."""
-    split = next(event for event in launched.run.events if event["event"] == "split")
-    entry = {
-        "config_id": launched.champion.config_id,
-        "temperature": {"temperature": 1.7},
-        "ensemble": {"temperature": 0.6},
-        "folds": [],
-        **changes,
-    }
-    text = json.dumps({"version": 1, "data": split["fingerprint"], "models": [entry]})
-    (launched.path / temperature.FITTED).write_text(text)
-
-
-def test_the_temperature_is_the_calibrations(own: Launched, tmp_path: Path) -> None:
-    calibrate(own)
-    found = export(own.path, tmp_path / "out", onnx=False)
-    assert found.temperature.value == 1.7
-    assert content(tmp_path / "out", folder.CALIBRATION)["value"] == 1.7
-    both = export(own.path, tmp_path / "both", onnx=False, ensemble=True)
-    assert both.temperature.value == 0.6
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"config_id": "another"}, "leaves this config out"),
-        ({"folds": [{"fold": 0, "replicate": 0, "checkpoint": "0"}]}, "other checkpoints"),
-        ({"temperature": {"temperature": -1}}, "cannot be used"),
-        ({"temperature": "warm"}, "cannot be used"),
-    ],
-)
-def test_a_calibration_that_is_not_of_this_model_is_not_used(
-    own: Launched, changes: dict[str, Any], why: str
-) -> None:
-    calibrate(own, **changes)
-    found = temperature.of_run(own.run, own.champion, "fold")
-    assert (found.value, found.fitted) == (1.0, False)
-    assert why in found.source
-
-
 def test_an_ensemble_has_all_folds_and_a_temperature_of_its_own(
     launched: Launched, tmp_path: Path
 ) -> None:
@@ -254,3 +224,28 @@ def test_retraining_uses_every_image_that_is_not_held_out(own: Launched, tmp_pat
     export(own.path, tmp_path / "again", retrain_all=True, onnx=False)  # from its checkpoint
     again = members.load(tmp_path / "again" / folder.WEIGHTS).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_parents_that_were_made_vanish_with_it(own: Launched, tmp_path: Path) -> None:
+    (own.trial / BEST).write_bytes(b"damaged")
+    (tmp_path / "mine").mkdir()
+    for out in ("np/x/y/z", "mine/x/z"):
+        with pytest.raises(RunError, match="cannot be used"):
+            export(own.path, tmp_path / out, onnx=False)
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(RunError, match="cannot be written"):
+        export(own.path, tmp_path / "file/x", onnx=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"own", "mine", "file"}
+    assert not list((tmp_path / "mine").iterdir())
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
+def test_the_card_says_how_a_retrained_model_has_its_learning_rate(
+    tmp_path: Path, schedule: str
+) -> None:
+    data = tiny(configs_per_cell=1, factors__loss=["bce"], train__schedule=schedule)
+    path = launch(write_sweep(tmp_path, data), runner="inline").run_directory
+    export(path, tmp_path / "out", onnx=False, retrain_all=True)
+    card = (tmp_path / "out" / folder.CARD).read_text()
+    assert ("with the learning rates that the folds had" in card) == (schedule == "cosine")
+    assert ("cut where the training loss stood still" in card) == (schedule == "plateau")

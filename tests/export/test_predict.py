@@ -14,34 +14,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from segsweep import results
+from segsweep import pixelcounts
 from segsweep.cli import app
 from segsweep.data import sources
-from segsweep.errors import DataError, RunError
-from segsweep.export import folder, images, inference
+from segsweep.errors import RunError
+from segsweep.export import folder, inference
 from segsweep.export.inference import Runtime, Shipped
 from segsweep.export.predicting import Options, predict
 from segsweep.progress import EVIDENCE
 from tests.export.conftest import Launched
-
-RNG = np.random.default_rng(0)
-
-
-def picture(*shape: int) -> NDArray[np.uint8]:
-    return RNG.integers(0, 256, shape).astype(np.uint8)
-
-
-def save(path: Path, pixels: NDArray[Any]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
+from tests.export.pictures import opened, picture, rows, save
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "torch"])
 def test_masks_are_the_trials_own(
     launched: Launched, exported: Path, tmp_path: Path, runtime: Runtime
 ) -> None:
-    own = results.read_evidence(launched.trial / EVIDENCE, "examples.prediction")
+    own = pixelcounts.read(launched.trial / EVIDENCE, "examples.prediction")
     assert own is not None
     expected, facts = own
     source = sources.build("synthetic_lesions", root=None, options={"images": 12})
@@ -76,16 +65,124 @@ def test_results_have_the_images_size_and_agree(exported: Path, tmp_path: Path) 
         assert np.array_equal((chances[0] > 0.5)[clear], (mask == 1)[clear])
         with Image.open(tmp_path / "out/overlays" / f"{name}.png") as shown:
             assert shown.size == size[::-1]
-    summary = json.loads((tmp_path / "out/predictions.json").read_text())
-    assert [row["name"] for row in summary["images"]] == ["a", "deep/b"]
-    assert sum(summary["images"][0]["shares"].values()) == pytest.approx(1)
+    found = rows(tmp_path / "out")
+    assert [row["name"] for row in found] == ["a", "deep/b"]
+    assert sum(found[0]["shares"].values()) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def warm(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The export with T = 2."""
+    out = tmp_path_factory.mktemp("warm") / "fold"
+    shutil.copytree(exported, out)
+    facts = json.loads((out / folder.MANIFEST).read_text())
+    (out / folder.MANIFEST).unlink()
+    known = json.loads((out / folder.CALIBRATION).read_text())
+    folder.write_json(out / folder.CALIBRATION, {**known, "value": 2.0})
+    kept = {k: v for k, v in facts.items() if k in ("source", "data", "model", "precision", "onnx")}
+    folder.seal(out, kept)
+    return out
+
+
+@pytest.fixture(scope="module")
+def lesion(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of the trained size of which the model paints a part."""
+    source = sources.build("synthetic_lesions", root=None, options={"images": 12})
+    native = source.read(source.samples()[0])[0]
+    small = Image.fromarray(native).resize((32, 32))
+    return save(tmp_path_factory.mktemp("lesion") / "a.png", np.asarray(small))
+
+
+def logits_by_hand(export: Path, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(H, W) of an image that needs no resizing, with nothing of segsweep's."""
+    import onnxruntime
+
+    facts = json.loads((export / folder.PREPROCESSING).read_text())
+    session = onnxruntime.InferenceSession(str(export / folder.GRAPH))
+    given = (image / 255 - np.asarray(facts["mean"])) / np.asarray(facts["std"])
+    batch = given.transpose(2, 0, 1)[None].astype(np.float32)
+    found: NDArray[np.float32] = session.run(None, {"image": batch})[0][0, 0]
+    return found
+
+
+def sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
+    found: NDArray[Any] = 1 / (1 + np.exp(-logits))
+    return found
+
+
+def test_everything_written_is_what_the_model_says(
+    warm: Path, lesion: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    predict(warm, lesion, out)
+    image, logits = opened(lesion), logits_by_hand(warm, opened(lesion))
+    with np.load(out / "probabilities/a.npz") as file:
+        np.testing.assert_allclose(file["probabilities"][0], sigmoid(logits / 2), atol=1e-3)
+    assert np.abs(sigmoid(logits) - sigmoid(logits / 2)).max() > 0.01
+    classes = json.loads((warm / folder.CLASSES).read_text())["classes"]
+    colours = [one["colour"] for one in classes]
+    assert colours == [[0, 0, 0], [128, 0, 0]]
+    with Image.open(out / "masks/a.png") as mask:
+        assert mask.mode == "P"
+        palette = mask.getpalette()
+        painted = np.asarray(mask) == 1
+    assert palette is not None
+    assert palette[:6] == [part for colour in colours for part in colour]
+    clear = np.abs(logits) > 1e-4
+    assert np.array_equal(painted[clear], (logits > 0)[clear])
+    assert 0 < painted.sum() < painted.size
+    overlay = opened(out / "overlays/a.png")
+    assert np.array_equal(overlay[~painted], image[~painted])  # background is left
+    half = (image[painted].astype(float) + colours[1]) / 2
+    assert np.abs(overlay[painted] - half).max() <= 0.5
+
+
+def test_what_is_written_is_what_was_asked_for(warm: Path, lesion: Path, tmp_path: Path) -> None:
+    options = ["--masks", "ids", "--probabilities", "png", "--no-overlays", "--runtime", "torch"]
+    arguments = ["predict", warm, lesion, "--out", tmp_path / "out", *options]
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert done.exit_code == 0, done.output
+    logits = logits_by_hand(warm, opened(lesion))
+    with Image.open(tmp_path / "out/masks/a.png") as mask:
+        assert mask.mode == "L"
+        assert set(np.unique(np.asarray(mask))) == {0, 1}
+    grey = opened(tmp_path / "out/probabilities/a.png")
+    assert np.abs(grey - 255 * sigmoid(logits / 2)).max() <= 0.51
+    assert not (tmp_path / "out/overlays").exists()
+    assert not (tmp_path / "out/probabilities/a.npz").exists()
+
+
+def test_results_inside_the_input_are_not_its_images(
+    exported: Path, lesion: Path, tmp_path: Path
+) -> None:
+    save(tmp_path / "a.png", opened(lesion))
+    for out in ("one", "deep/two", "one"):
+        found = predict(exported, tmp_path, tmp_path / out, runtime="torch")
+        assert (found.done, found.failed) == (1, ())
+        assert [row["name"] for row in rows(tmp_path / out)] == ["a"]
+
+
+def test_tiles_of_a_real_model_are_its_logits_on_them(warm: Path, tmp_path: Path) -> None:
+    image = picture(32, 56, 3)
+    save(tmp_path / "a.png", image)
+    predict(warm, tmp_path / "a.png", tmp_path / "out", Options(tile=True))
+    with np.load(tmp_path / "out/probabilities/a.npz") as file:
+        found = file["probabilities"][0].astype(np.float32)
+    left, right = (sigmoid(logits_by_hand(warm, image[:, x : x + 32]) / 2) for x in (0, 24))
+    np.testing.assert_allclose(found[:, :24], left[:, :24], atol=1e-3)
+    np.testing.assert_allclose(found[:, 32:], right[:, 8:], atol=1e-3)
+    low, high = np.minimum(left[:, 24:], right[:, :8]), np.maximum(left[:, 24:], right[:, :8])
+    assert (found[:, 24:32] > low - 1e-3).all()
+    assert (found[:, 24:32] < high + 1e-3).all()
+    assert np.abs(left[:, 24:] - right[:, :8]).max() > 0.01
 
 
 def mean_model(size: tuple[int, int] = (8, 12)) -> Shipped:
     """Each pixel's logit is its own red value, and so does not depend on tiles."""
     return Shipped(
-        run=lambda x: x[:, :1].clone(), runtime="torch", size=size, classes=("a", "b"),
-        palette=np.zeros((2, 3), np.uint8), temperature=1.0, mean=(0.5,) * 3, std=(0.25,) * 3,
+        run=lambda x: x[:, :1].clone(), runtime="torch", size=size,
+        colours={"a": "#000000", "b": "#ff0000"}, temperature=1.0, mean=(0.5,) * 3,
+        std=(0.25,) * 3,
     )  # fmt: skip
 
 
@@ -123,41 +220,6 @@ def test_a_temperature_moves_probabilities_and_no_mask() -> None:
     assert warm.max() < cold.max()
 
 
-def test_images_that_can_be_converted_are(tmp_path: Path) -> None:
-    grey = picture(6, 7)
-    rgb, how = images.read(save(tmp_path / "grey.png", grey))
-    assert np.array_equal(rgb, np.stack([grey] * 3, axis=-1))
-    assert "grey" in how
-    colour = picture(6, 7, 3)
-    opaque = np.concatenate([colour, np.full((6, 7, 1), 255, np.uint8)], axis=-1)
-    rgb, how = images.read(save(tmp_path / "opaque.png", opaque))
-    assert np.array_equal(rgb, colour)
-    assert "alpha" in how
-    deep = (grey.astype(np.uint16) << 8) + 7
-    deep[0, 0] = 65535
-    rgb, how = images.read(save(tmp_path / "deep.png", deep))
-    assert np.array_equal(rgb[..., 0].ravel()[1:], grey.ravel()[1:])
-    assert "16 bits" in how
-    assert images.read(save(tmp_path / "plain.png", colour))[1] == ""
-
-
-@pytest.mark.parametrize(
-    ("pixels", "why"),
-    [
-        (picture(5, 5, 4), "transparent"),
-        ((picture(5, 5).astype(np.uint16) << 4), "16 bits a channel, of which the brightest"),
-        (np.zeros((5, 5), np.float32), "float32"),
-    ],
-)
-def test_images_that_would_need_guessing_are_refused_by_name(
-    pixels: NDArray[Any], why: str, tmp_path: Path
-) -> None:
-    path = save(tmp_path / ("x.tif" if pixels.dtype == np.float32 else "x.png"), pixels)
-    with pytest.raises(DataError, match=why) as caught:
-        images.read(path)
-    assert caught.value.problems[0].where == str(path)
-
-
 def test_unreadable_images_are_listed_and_the_others_done(exported: Path, tmp_path: Path) -> None:
     save(tmp_path / "in/good.png", picture(20, 20, 3))
     save(tmp_path / "in/same.png", picture(20, 20, 3))
@@ -171,6 +233,19 @@ def test_unreadable_images_are_listed_and_the_others_done(exported: Path, tmp_pa
     assert "bad.png: damaged, or not an image file" in done.output
     masks = sorted(path.name for path in (tmp_path / "out/masks").iterdir())
     assert masks == ["good.png", "same.jpg.png", "same.png.png"]
+    arguments[-1] = tmp_path / "again"
+    told = json.loads(CliRunner().invoke(app, [str(one) for one in [*arguments, "--json"]]).stdout)
+    assert (told["done"], told["runtime"]) == (3, "onnx")
+    assert told["failed"][0]["where"].endswith("bad.png")
+
+
+def test_an_export_is_told_as_json(launched: Launched, tmp_path: Path) -> None:
+    arguments = ["export", launched.path, "--out", tmp_path / "out", "--no-onnx", "--json"]
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["config_id"], told["onnx"]) == (launched.champion.config_id, None)
+    assert told["temperature"]["value"] == 1
 
 
 @pytest.mark.parametrize("command", ["changed", "empty", "taken", "no graph"])
