@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from segsweep.space import DISTRIBUTIONS
+from segsweep.spec import Train
 from segsweep.yamlfile import KeyPath
 
 # what a parameter is often called, without case and with _ for - and spaces → ours
@@ -33,7 +34,7 @@ PATHS: dict[str, str] = {
     "img_size": "dataset.image_size", "input_size": "dataset.image_size",
     "folds": "folds.k", "k_folds": "folds.k", "n_folds": "folds.k", "num_folds": "folds.k",
 }  # fmt: skip
-OURS = ("train.", "model.", "loss.")
+OURS = ("model", "loss")  # their further keys are options of models and losses
 EXPONENTS = {
     "log_uniform": (1, "log_uniform_values"),
     "q_log_uniform": (1, "q_log_uniform_values"),
@@ -63,14 +64,25 @@ def flat(parameters: Mapping[str, Any], path: KeyPath = ("parameters",)) -> Iter
 
 
 def path_of(name: str) -> str | None:
-    """Our path for a parameter's name; of a nested one the whole name, then its end, are tried."""
-    if name.startswith(OURS):
-        return name
-    plain = name.lower().replace("-", "_").replace(" ", "_")
-    *parents, last = plain.split(".")
-    if last in ("name", "type") and parents:  # optimizer: {name: …}
-        last = parents[-1]
-    return PATHS.get(plain, PATHS.get(last))
+    """Our path for a parameter's name, by rule where there is one; None where there is none.
+
+    Of a nested name the whole is tried, then its end: ``model.backbone`` is the encoder. What is
+    nested as our paths are, ``loss.focal.alpha``, is one of them.
+    """
+    parts = name.lower().replace("-", "_").replace(" ", "_").split(".")
+    while len(parts) > 1 and parts[-1] in ("name", "type"):  # optimizer: {name: …}
+        del parts[-1]
+    plain = ".".join(parts)
+    if plain in PATHS:
+        return PATHS[plain]
+    section, rest = parts[0], parts[1:]
+    if section == "loss" and len(rest) == 2 and all(rest):  # its last word may mean another loss's
+        return plain
+    if parts[-1] in PATHS:
+        return PATHS[parts[-1]]
+    if section == "train":
+        return plain if len(rest) == 1 and rest[0] in Train.model_fields else None
+    return plain if section in OURS and rest and all(rest) else None
 
 
 class Untranslatable(Exception):
@@ -87,22 +99,10 @@ def translate(said: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     result = {key: value for key, value in said.items() if key not in ("probabilities", "q")}
     if "probabilities" in said:
         notes.append("probabilities: all values are equally likely here")
-    if kind in NONE_HERE:
-        raise Untranslatable(f"distribution {kind} does not exist here")
+    if kind is not None:
+        result |= _distribution(kind, said)
     if kind in EXPONENTS:
-        sign, result["distribution"] = EXPONENTS[kind]
-        low, high = sorted(sign * _number(said, key) for key in ("min", "max"))
-        if max(abs(low), abs(high)) > MAX_EXPONENT:
-            raise Untranslatable(f"{kind} has exponents as bounds, and e^{high:g} is no number")
-        result["min"], result["max"] = (
-            float(f"{math.exp(low):.12g}"),
-            float(f"{math.exp(high):.12g}"),
-        )
         notes.append(f"{kind} has exponents as bounds: written as values")
-    elif kind in SAME:
-        result["distribution"] = SAME[kind]
-    elif kind is not None and kind not in DISTRIBUTIONS:
-        raise Untranslatable(f"unknown distribution {kind!r}")
     if "q" in said:
         if str(kind).startswith("q_"):
             result["q"] = said["q"]
@@ -117,10 +117,30 @@ def translate(said: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         raise Untranslatable("its values are lists or mappings")
     if not result:
         raise Untranslatable("it says nothing")
-    for key in ("mu", "sigma", "q"):
-        if isinstance(result.get(key), int):
-            result[key] = float(result[key])
+    for key in ("min", "max", "mu", "sigma", "q"):
+        if key in result:
+            number = _number(result, key)
+            if key not in ("min", "max"):  # whole bounds are a distribution of their own
+                result[key] = number
     return result, notes
+
+
+def _distribution(kind: Any, said: Mapping[str, Any]) -> dict[str, Any]:
+    """A distribution by our name; where its bounds are exponents, with values for bounds."""
+    if not isinstance(kind, str):
+        raise Untranslatable(f"unknown distribution {kind!r}")
+    if kind in NONE_HERE:
+        raise Untranslatable(f"distribution {kind} does not exist here")
+    if kind in EXPONENTS:
+        sign, name = EXPONENTS[kind]
+        low, high = sorted(sign * _number(said, key) for key in ("min", "max"))
+        if max(abs(low), abs(high)) > MAX_EXPONENT:
+            raise Untranslatable(f"{kind} has exponents as bounds, and e^{high:g} is no number")
+        least, most = (float(f"{math.exp(bound):.12g}") for bound in (low, high))
+        return {"distribution": name, "min": least, "max": most}
+    if kind not in DISTRIBUTIONS and kind not in SAME:
+        raise Untranslatable(f"unknown distribution {kind!r}")
+    return {"distribution": SAME.get(kind, kind)}
 
 
 def values_of(said: Mapping[str, Any]) -> list[Any] | None:
@@ -138,6 +158,6 @@ def values_of(said: Mapping[str, Any]) -> list[Any] | None:
 
 def _number(said: Mapping[str, Any], key: str) -> float:
     value = said.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise Untranslatable(f"{key} is {value!r}, not a number")
     return float(value)

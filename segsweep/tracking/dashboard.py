@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segsweep.errors import Problem, RunError
-from segsweep.rundir import Run, write_atomically
+from segsweep.rundir import Run
 from segsweep.tracking import wandb_records
-from segsweep.tracking.wandb_rows import BEST, EXAMPLES, Known, row_of
-from segsweep.tracking.wandb_runs import WandbRuns, environment
+from segsweep.tracking.names import curves
+from segsweep.tracking.wandb_rows import BEST, EXAMPLES, Known
+from segsweep.tracking.wandb_runs import WandbRuns
 
 FILE = "dashboard.json"  # in the run directory
-SAVED = "dashboard.json"  # in its wandb/: what was saved before is saved over
 CALIBRATION = "calibration"  # job type of the runs that a calibration writes
 TEMPERATURE, RELIABILITY = "temperature", "reliability"  # a curve's axis, and a table's key
 LOSSES = ("train/loss", "val/loss")
@@ -36,6 +36,7 @@ class Keys:
         curves: keys of a calibration's rows, over ``temperature``.
         diagrams: a calibration has the table ``reliability``.
         overlays: trials have example predictions.
+        damaged: W&B's files that cannot be read.
     """
 
     factors: list[str] = field(default_factory=list)
@@ -44,6 +45,7 @@ class Keys:
     curves: list[str] = field(default_factory=list)
     diagrams: bool = False
     overlays: bool = False
+    damaged: list[str] = field(default_factory=list)
 
 
 def keys_of(run: Run) -> Keys:
@@ -57,20 +59,24 @@ def keys_of(run: Run) -> Keys:
         known.note(event)
     files = WandbRuns(run.spec, run.path, online=False)
     if not known.epochs or not files.folders:
-        hint = "launch with wandb.mode: offline or online; `segsweep launch` goes on with a sweep"
+        hint = (
+            "launch with wandb.mode: offline or online; a sweep that is finished is sent "
+            "from its ledger by `segsweep sync --anyway`"
+        )
         raise RunError(Problem("W&B has no trial of it to show", str(run.path), hint=hint))
     found = Keys(factors=[name for name in run.spec.factors if name not in ("model", "loss")])
     searched = {path for config in known.configs.values() for path in config["params"]}
     for path, parameter in run.spec.parameters.items():
         if path in searched:
             found.parameters[path] = "log" in parameter.kind
-    rows = (row_of(event) for events in known.epochs.values() for event in events)
+    rows = (curves(event) for events in known.epochs.values() for event in events)
     found.history = list(dict.fromkeys(key for row in rows for key in row))
     trials = {files.id_of(name) for name in known.trials}
     for run_id in files.folders:
         if run_id in trials and found.overlays:
             continue
         recorded = wandb_records.read(files.records(run_id))
+        found.damaged += [str(record) for record in recorded.damaged]
         last = {key for row in recorded.rows.values() for key in row}
         found.overlays |= EXAMPLES in last
         if recorded.settings.get("job_type") == CALIBRATION:
@@ -144,7 +150,7 @@ def build(run: Run, keys: Keys, entity: str = "") -> Dashboard:
         description=spec.description,
         blocks=blocks,
     )
-    notes = []
+    notes = [f"{file} is damaged: what it holds is not shown" for file in keys.damaged]
     if not keys.curves:
         notes.append("no calibration curves: W&B was told of no calibration of this run")
     if not keys.overlays:
@@ -243,39 +249,3 @@ def _calibration(keys: Keys) -> list[Any]:
             )
         )
     return panels
-
-
-def entity_of(run: Run) -> tuple[str, str]:
-    """Whose project the runs are in, and why they cannot be shown online, where they cannot."""
-    import wandb
-
-    files = WandbRuns(run.spec, run.path, online=True)
-    if not any(files.has_all_of(run_id) for run_id in files.folders):
-        return "", f"the server has no run of it yet; `segsweep sync {run.spec.name}` sends them"
-    try:
-        with environment("online"):
-            files.log_in(verify=True)
-            return run.spec.entity or str(wandb.Api().default_entity), ""
-    except Exception as error:
-        return "", f"W&B cannot be used ({' '.join(str(error).split())[:120]})"
-
-
-def save(run: Run, made: Dashboard) -> list[str]:
-    """Upload both, over what was saved before.
-
-    Returns:
-        Their addresses.
-    """
-    remembered = run.path / "wandb" / SAVED
-    try:
-        before = json.loads(remembered.read_text(encoding="utf-8"))
-        made.workspace._internal_name, made.workspace._internal_id = before["workspace"]
-        made.report.id = before["report"]
-    except (OSError, ValueError, KeyError):
-        pass  # never saved
-    with environment("online"):
-        made.workspace.save()
-        made.report.save()
-    ids = [made.workspace._internal_name, made.workspace._internal_id]
-    write_atomically(remembered, json.dumps({"workspace": ids, "report": made.report.id}))
-    return [str(made.workspace.url), str(made.report.url)]

@@ -1,8 +1,8 @@
 """MLflow as a tracker: one run a trial in a local store, written by a thread of the driver.
 
 The store is ``mlflow.db`` in the run directory; ``mlflow ui --backend-store-uri sqlite:///…`` shows
-it. ``MLFLOW_TRACKING_URI`` names a server instead. A run is known by the tag ``segsweep.trial``, so
-that a later launch goes on with it; an epoch is written once.
+it. ``MLFLOW_TRACKING_URI`` names a server instead. A run is known by the tags ``segsweep.trial``
+and ``sweep``, so that a later launch goes on with it; an epoch is written once.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segsweep.identity import short_params
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
+from segsweep.tracking.names import curves
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PATIENCE_S = 60.0  # how long `close` waits where nothing is written any more
-TAG = "segsweep.trial"
+TAG, SWEEP = "segsweep.trial", "sweep"  # together they name a run
 STATUS = {"finished": "FINISHED", "stopped": "FINISHED"}  # all else is FAILED
 
 
@@ -125,7 +126,8 @@ class MlflowTracker:
         for epoch, event in sorted(self.epochs.get(name, {}).items()):
             if epoch > since:
                 now = int(event.get("time", time.time()) * 1000)
-                rows = [Metric(key, value, now, epoch) for key, value in _row(event)]
+                drawn = curves(event, besides=["epoch"])
+                rows = [Metric(key, float(value), now, epoch) for key, value in drawn.items()]
                 client.log_batch(run, metrics=rows)
                 self.written[name] = epoch
         end = self.ends.get(name)
@@ -137,7 +139,9 @@ class MlflowTracker:
     def _open(self, client: MlflowClient, experiment: str, name: str) -> None:
         from mlflow.entities import Param
 
-        found = client.search_runs([experiment], filter_string=f"tags.`{TAG}` = '{name}'")
+        # sweeps of one project may have a config, and so a trial, in common
+        mine = f"tags.`{TAG}` = '{name}' and tags.`{SWEEP}` = '{self.spec.name}'"
+        found = client.search_runs([experiment], filter_string=mine)
         for run in found:
             self.runs[name] = run.info.run_id
             steps = client.get_metric_history(run.info.run_id, "train/loss")
@@ -148,17 +152,9 @@ class MlflowTracker:
         config = self.configs[start["config_id"]]
         title = f"{config['cell']} {short_params(config['params'])} f{start['fold']}"
         tags = {TAG: name, "config": start["config_id"], "cell": config["cell"]}
-        tags |= {"sweep": self.spec.name, "fold": str(start["fold"])}
+        tags |= {SWEEP: self.spec.name, "fold": str(start["fold"])}
         run = client.create_run(experiment, tags=tags, run_name=" ".join(title.split()))
         self.runs[name], self.written[name] = run.info.run_id, 0
         values: Mapping[str, Any] = {**config["levels"], **config["params"]}
         params = [Param(key, str(value)[:500]) for key, value in values.items()]
         client.log_batch(run.info.run_id, params=params)
-
-
-def _row(event: Event) -> Iterator[tuple[str, float]]:
-    """The numbers of an epoch under the names that W&B is given, too."""
-    for name, value in event.items():
-        if isinstance(value, (int, float)) and name not in ("time", "epoch", "best_epoch"):
-            key = name.replace("val_", "val/", 1).replace("train_loss", "train/loss")
-            yield key, float(value)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
-from segsweep.tracking.wandb_rows import SWEEP, Known, row_of
+from segsweep.tracking.names import curves
+from segsweep.tracking.wandb_rows import SWEEP, Known
 from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, OpenRun, WandbRuns, describe
 
 PATIENCE_S = 2 * (INIT_S + FINISH_S)  # `close` gives up after so long without any progress
@@ -96,7 +97,7 @@ class WandbTracker(Known):
         if event["event"] == "start" and event["trial_id"] not in self.open:
             self._begin(event["trial_id"])
         elif event["event"] == "epoch" and not again and event["trial_id"] in self.open:
-            self._current(event["trial_id"]).log(row_of(event), event["epoch"])
+            self._current(event["trial_id"]).log(curves(event), event["epoch"])
         elif event["event"] == "rung" and event["trial_id"] in self.parked & set(self.open):
             self.files.finish(self._current(event["trial_id"]))  # begun again when it goes on
             del self.open[event["trial_id"]]
@@ -109,7 +110,7 @@ class WandbTracker(Known):
         """Open a trial's run, and write what the ledger has of it already."""
         opened = self.open[name] = self.files.open(name, **self.settings(name))
         for event in self.epochs.get(name, []):
-            opened.log(row_of(event), event["epoch"])
+            opened.log(curves(event), event["epoch"])
 
     def _current(self, name: str) -> OpenRun:
         """A trial's run; where it was online and the server is lost, it goes on offline."""

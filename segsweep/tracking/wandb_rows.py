@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from segsweep import results
+from segsweep import pixelcounts, results
 from segsweep.data import palette
 from segsweep.identity import short_params
 from segsweep.ledger import Event
@@ -23,7 +23,6 @@ TABLE = (
     "best_epoch", "metric", "train_seconds", "champion",
 )  # fmt: skip
 BEST = "best/"  # goes before the metric's name
-UNDRAWN = ("time", "best_epoch")  # numbers of an epoch event that are no curve
 
 
 class Known:
@@ -104,7 +103,7 @@ class Known:
         run.summary["stopped_by"] = event.get("stopped_by")
         if (best := self.best(name)) is not None:
             run.summary[f"{BEST}{self.spec.metric.name}"] = best
-        folder = self.place / "trials" / start["config_id"] / results.fold_name(start)
+        folder = self.place / "trials" / start["config_id"] / pixelcounts.fold_name(start)
         found = examples.read(folder / "evidence.safetensors")
         if found is not None and EXAMPLES not in run.summary.keys():  # noqa: SIM118 - no dict
             last = self.epochs[name][-1]["epoch"] if name in self.epochs else 0
@@ -145,12 +144,3 @@ class Known:
             return None
         cells: list[Any] = [[row[column] for column in TABLE] for row in rows]
         return {TRIALS: wandb.Table(columns=list(TABLE), data=cells)}
-
-
-def row_of(event: Event) -> dict[str, Any]:
-    """What of an epoch is drawn over steps."""
-    return {
-        name.replace("val_", "val/").replace("train_loss", "train/loss"): value
-        for name, value in event.items()
-        if isinstance(value, (int, float)) and name not in UNDRAWN
-    }

@@ -22,7 +22,7 @@ from typing import Any
 from segsweep.errors import Problem, RunError
 from segsweep.identity import digest
 from segsweep.spec import SweepSpec
-from segsweep.tracking import wandb_sweep
+from segsweep.tracking import wandb_service, wandb_sweep
 from segsweep.tracking.wandb_records import last_step, read
 
 INIT_S = 10.0  # for the server to answer when a run begins
@@ -212,13 +212,11 @@ class WandbRuns:
         """Go on offline. W&B's own process is ended, and all online runs with it.
 
         It would keep their ids, and each would wait for the same server in vain when it ends;
-        ended together they take ``FINISH_S``.
+        ended together they take ``FINISH_S`` at most.
         """
-        import wandb
-
         self.online = False
         self.problem = describe(error)
-        wandb.teardown()
+        wandb_service.end(FINISH_S)
 
 
 def describe(error: Exception) -> str:

@@ -9,11 +9,13 @@ that start one process a run.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from segsweep.cells import level_label
 from segsweep.spec import SweepSpec, to_plain
+from segsweep.tracking import wandb_remembered
 
 REMEMBERED = "sweep.json"  # in the run directory's wandb/
 MUTATION = """
@@ -42,14 +44,10 @@ def page(spec: SweepSpec, run_directory: Path, timeout: float) -> str:
     """
     import wandb
 
-    remembered = run_directory / "wandb" / REMEMBERED
-    where = {"project": spec.project, "entity": spec.entity}
-    try:
-        known = json.loads(remembered.read_text(encoding="utf-8"))
-        if {key: known[key] for key in where} == where:
-            return str(known["id"])
-    except (OSError, ValueError, KeyError):
-        pass  # none yet
+    place = run_directory / "wandb" / REMEMBERED
+    known = wandb_remembered.read(place, spec.project, spec.entity)
+    if "id" in known:
+        return str(known["id"])
     asked = {
         "config": json.dumps(config(spec)),  # the server reads YAML, of which JSON is a part
         "description": spec.description or None,
@@ -57,10 +55,10 @@ def page(spec: SweepSpec, run_directory: Path, timeout: float) -> str:
         "projectName": spec.project,
         "displayName": spec.name,
     }
-    answer: Any = wandb.Api()._service_api.execute_graphql(MUTATION, asked, timeout)
+    api = wandb.Api(timeout=math.ceil(timeout))  # it asks the server who we are
+    answer: Any = api._service_api.execute_graphql(MUTATION, asked, timeout)
     made = str(answer["upsertSweep"]["sweep"]["name"])
-    remembered.parent.mkdir(exist_ok=True)
-    remembered.write_text(json.dumps({"id": made, **where}), encoding="utf-8")
+    wandb_remembered.write(place, spec.project, spec.entity, {"id": made})
     return made
 
 

@@ -21,9 +21,17 @@ from typing import Any
 from segsweep.errors import Problem, RunError
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
-from segsweep.tracking import wandb_records
-from segsweep.tracking.wandb_rows import EXAMPLES, SWEEP, Known, row_of
-from segsweep.tracking.wandb_runs import OpenRun, WandbRuns, describe, environment, is_silent
+from segsweep.tracking import wandb_records, wandb_service
+from segsweep.tracking.names import curves
+from segsweep.tracking.wandb_rows import EXAMPLES, SWEEP, Known
+from segsweep.tracking.wandb_runs import (
+    FINISH_S,
+    OpenRun,
+    WandbRuns,
+    describe,
+    environment,
+    is_silent,
+)
 
 PARALLEL = 4
 LOST = "not tried: the server was lost"
@@ -71,6 +79,8 @@ def sync(
     events: Sequence[Event],
     parallel: int = PARALLEL,
     on_sent: Callable[[Sent, int], None] = lambda _sent, _total: None,
+    *,
+    anyway: bool = False,
 ) -> Synced:
     """Send the server what it lacks; what is there already is not asked about.
 
@@ -80,10 +90,13 @@ def sync(
         events: the whole ledger.
         parallel: runs at a time.
         on_sent: told of every run, and of how many there are.
+        anyway: also what the sweep file keeps from W&B.
 
     Raises:
-        RunError: there is no key, or the server refuses it.
+        RunError: there is no key, or the server refuses it; or the sweep is kept from W&B.
     """
+    if not anyway:
+        _refuse_unwanted(spec, run_directory)
     sender = _Sender(spec, run_directory, events)
     waiting = sender.waiting()
     before = len(sender.all_runs()) - len(waiting)
@@ -96,14 +109,25 @@ def sync(
         return Synced(_in_parallel(sender, waiting, parallel, on_sent), before)
 
 
+def _refuse_unwanted(spec: SweepSpec, run_directory: Path) -> None:
+    reasons = []
+    if "wandb" not in spec.tracking:
+        reasons.append(f"tracking is [{', '.join(spec.tracking)}]")
+    if spec.wandb_mode == "disabled":
+        reasons.append("wandb.mode is disabled")
+    if reasons:
+        what = f"nothing to send: {' and '.join(reasons)}, so W&B is told nothing of this sweep"
+        # launching again would not do: a sweep that is finished stays as it was launched
+        hint = "`segsweep sync --anyway` makes its runs from the ledger and sends them"
+        raise RunError(Problem(what, str(run_directory), hint=hint))
+
+
 def _in_parallel(
     sender: _Sender,
     waiting: Sequence[tuple[str, str]],
     parallel: int,
     on_sent: Callable[[Sent, int], None],
 ) -> list[Sent]:
-    import wandb
-
     pool = ThreadPoolExecutor(parallel, thread_name_prefix="wandb-sync")
     try:
         futures: dict[Future[Sent], int] = {
@@ -115,7 +139,7 @@ def _in_parallel(
     finally:
         pool.shutdown(cancel_futures=True)
         if sender.failures:
-            wandb.teardown()  # else each run that failed waits for the server when this ends
+            wandb_service.end(FINISH_S)  # else each run that failed waits when this ends
 
 
 class _Sender(Known):
@@ -153,6 +177,7 @@ class _Sender(Known):
         except RunError as error:
             raise RunError(Problem("no API key of W&B is configured", hint=LOG_IN)) from error
         except Exception as error:
+            wandb_service.end(FINISH_S)  # else it may wait for an answer when this ends
             if is_silent(error):
                 return "the server does not answer"
             what = f"W&B refuses the key: {describe(error)}"
@@ -189,7 +214,7 @@ class _Sender(Known):
         opened = self.files.open_online(run_id, self.settings(name))
         rows = [event for event in self.epochs.get(name, []) if event["epoch"] >= opened.first]
         for event in rows:
-            opened.log(row_of(event), event["epoch"])
+            opened.log(curves(event), event["epoch"])
         code = 0
         if name in self.ends:
             if EXAMPLES in opened.run.summary.keys():  # noqa: SIM118 - no dict
@@ -202,6 +227,10 @@ class _Sender(Known):
         """A run that the ledger does not know, from its files."""
         records = self.files.records(run_id)
         found = wandb_records.read(records)
+        if found.damaged:  # what is missing then would count as delivered
+            names = ", ".join(str(record) for record in found.damaged)
+            what = f"damaged, and left out: {names}; remove its folder to go on without it"
+            return Sent(run_id, run_id, problem=what)
         opened = self.files.open_online(run_id, {**found.settings, "config": _own(found.config)})
         rows = {step: row for step, row in sorted(found.rows.items()) if step >= opened.first}
         folders = [record.parent / "files" for record in records]

@@ -272,3 +272,12 @@ def test_an_existing_file_is_kept_and_json_tells_the_same(tmp_path: Path) -> Non
     )
     assert told["sweep"] == convert(path).data
     assert [one["key"] for one in told["left"]] == ["program", "command"]
+
+
+def test_what_hyperband_does_not_need_beside_min_iter_is_named(tmp_path: Path) -> None:
+    text = "{type: hyperband, min_iter: 3, eta: 3, s: 2}"
+    path = tmp_path / "w.yaml"
+    path.write_text(f"method: random\nearly_terminate: {text}\nparameters: {{}}\n")
+    made = convert(path, [])
+    assert made.data["early_stopping"]["grace_period"] == 3
+    assert "early_terminate.s" in {problem.key for problem in made.left}

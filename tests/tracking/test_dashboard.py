@@ -68,7 +68,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
 
 def specification(run: Path, tmp_path: Path) -> dict[str, Any]:
     out = tmp_path / "specification.json"
-    done = CliRunner().invoke(app, ["dashboard", str(run), "--json", str(out)])
+    done = CliRunner().invoke(app, ["dashboard", str(run), "--out", str(out)])
     assert done.exit_code == 0, done.output
     assert str(out) in done.output
     return dict(json.loads(out.read_text()))
@@ -220,3 +220,63 @@ def test_online_it_is_saved_and_saved_over(server: WandbServer, run: Path) -> No
         for one in (saved["project-view"], made["workspace"])
     )
     assert shown == wanted
+
+
+@pytest.fixture
+def sent(server: WandbServer, run: Path) -> Path:
+    found = rundir.load(run)
+    assert wandb_sync.sync(found.spec, run, found.events).left == []
+    return run
+
+
+def test_a_report_that_fails_makes_no_second_workspace(
+    server: WandbServer, sent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb_workspaces.reports.v2 as wr
+
+    def lost(*_: Any, **__: Any) -> None:
+        raise ConnectionError("the server went away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wr.Report, "save", lost)
+        done = CliRunner().invoke(app, ["dashboard", str(sent)])
+    assert done.exit_code == 3, done.output
+    assert "not all uploaded: W&B cannot be used (ConnectionError: the server went" in done.output
+    assert set(json.loads((sent / "dashboard.json").read_text())) == {"workspace", "report"}
+    assert [view["type"] for view in server.views.values()] == ["project-view"]
+    done = CliRunner().invoke(app, ["dashboard", str(sent)])
+    assert done.exit_code == 0, done.output
+    assert sorted(view["type"] for view in server.views.values()) == ["project-view", "runs"]
+
+
+def test_a_lost_server_leaves_the_specification_in_a_file(server: WandbServer, sent: Path) -> None:
+    server.behave("unauthorized")
+    wandb.teardown()
+    done = CliRunner().invoke(app, ["dashboard", str(sent), "--json"])
+    assert done.exit_code == 3, done.output
+    told = json.loads(done.stdout)
+    assert told["addresses"] == []
+    assert "W&B cannot be used" in told["not_uploaded"]
+    assert json.loads((sent / "dashboard.json").read_text()) == told["specification"]
+
+
+def test_what_is_remembered_is_of_one_project_and_entity(server: WandbServer, sent: Path) -> None:
+    assert CliRunner().invoke(app, ["dashboard", str(sent)]).exit_code == 0
+    memory = sent / "wandb" / "dashboard.json"
+    known = json.loads(memory.read_text())
+    assert (known["project"], known["entity"]) == ("segsweep", "double")
+    memory.write_text(json.dumps({**known, "entity": "another"}))
+    assert CliRunner().invoke(app, ["dashboard", str(sent)]).exit_code == 0
+    assert len(server.views) == 4
+
+
+def test_a_damaged_file_is_named(run: Path) -> None:
+    (record,) = [one.folder for one in offline_runs(run / "wandb") if one.job_type == "calibration"]
+    (file,) = record.glob("*.wandb")
+    data = bytearray(file.read_bytes())
+    data[14] = 0xFF
+    file.write_bytes(data)
+    done = CliRunner().invoke(app, ["dashboard", str(run), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert f"{file} is damaged: what it holds is not shown" in done.output
+    assert "no calibration curves" in done.output

@@ -70,6 +70,23 @@ def test_a_launch_that_is_cut_off_goes_on_in_the_same_runs(
     assert float(kept.data.params["train.lr"]) > 0
 
 
+def test_two_sweeps_with_a_config_in_common_share_a_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'store.db'}")
+    changes: dict[str, Any] = {"parameters": {}, "configs_per_cell": None, "factors__loss": ["bce"]}
+    for name in ("first", "second"):
+        data = tiny(tracking=["mlflow"], project="p", name=name, **changes)
+        assert launch(write_sweep(tmp_path, data), runner="inline").warnings == []
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'store.db'}")
+    found = client.search_runs([client.get_experiment_by_name("p").experiment_id])
+    kept = {(run.data.tags["sweep"], run.data.tags["segsweep.trial"]) for run in found}
+    trials = {event["trial_id"] for event in events(tmp_path / "runs" / "first", "end")}
+    assert trials == {event["trial_id"] for event in events(tmp_path / "runs" / "second", "end")}
+    assert kept == {(sweep, name) for sweep in ("first", "second") for name in trials}
+    assert len(found) == len(kept)
+
+
 def test_losing_mlflow_never_costs_a_trial(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/mlflow.db")
     outcome = launch(sweep, runner="inline")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from segsweep import rundir
 from segsweep.cli import app
 from segsweep.launching import launch
-from segsweep.tracking import wandb_runs, wandb_sync
+from segsweep.tracking import wandb_records, wandb_runs, wandb_sync
 from segsweep.tracking.wandb_runs import WandbRuns
 from tests.doubles.wandb_server import ServedRun, WandbServer
 from tests.helpers import events, tiny, write_sweep
@@ -195,3 +195,65 @@ def test_trials_share_one_sweep_page_that_is_made_once(server: WandbServer, run:
         marker.unlink()
     sync(run)
     assert len(server.sweeps) == 1
+
+
+NO_WANDB: list[dict[str, Any]] = [
+    {"wandb": {"mode": "disabled"}},
+    {"tracking": [], "wandb": {"mode": "offline"}},
+    {"tracking": [], "wandb": {"mode": "disabled"}},
+]
+
+
+@pytest.mark.parametrize("said", NO_WANDB)
+def test_a_sweep_that_wants_no_wandb_is_sent_on_demand_alone(
+    server: WandbServer, tmp_path: Path, said: dict[str, Any]
+) -> None:
+    data = tiny(configs_per_cell=1, factors__loss=["bce"], **said)
+    run = launch(write_sweep(tmp_path, data), runner="inline").run_directory
+    done = CliRunner().invoke(app, ["sync", str(run), "--json"])
+    assert done.exit_code == 2
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert "nothing to send" in problem["what"]
+    assert server.requests == []
+    assert "sync --anyway" in problem["hint"]
+    done = CliRunner().invoke(app, ["sync", str(run), "--anyway"])
+    assert done.exit_code == 0, done.output
+    assert {name: len(one.steps) for name, one in of_trials(server).items()} == {
+        event["trial_id"]: 2 for event in events(run, "end")
+    }
+
+
+def test_before_the_first_trial_there_is_nothing_to_send(server: WandbServer, run: Path) -> None:
+    ledger = run / "ledger" / "events.jsonl"
+    first = next(line for line in ledger.read_text().splitlines() if '"launch"' in line)
+    ledger.write_text(first + "\n")
+    shutil.rmtree(run / "wandb")
+    done = CliRunner().invoke(app, ["sync", str(run)])
+    assert done.exit_code == 0, done.output
+    assert "nothing to send: no trial has begun" in done.output
+
+
+def damage(run: Path) -> Path:
+    """A byte that no record begins with, in the file of the run that no ledger knows."""
+    found = WandbRuns(rundir.load(run).spec, run, online=False)
+    (record,) = found.records(found.id_of("beside"))
+    data = bytearray(record.read_bytes())
+    data[14] = 0xFF  # after W&B's own seven bytes and a header of seven
+    record.write_bytes(data)
+    return record
+
+
+def test_a_damaged_file_is_named_and_the_other_runs_are_sent(
+    server: WandbServer, run: Path
+) -> None:
+    record = damage(run)
+    done = CliRunner().invoke(app, ["sync", str(run), "--json"])
+    assert done.exit_code == 3
+    (left,) = [one for one in json.loads(done.stdout)["runs"] if one["problem"]]
+    assert left["problem"].startswith(f"damaged, and left out: {record};")
+    assert len(server.runs) == 5
+    assert not record.with_name(f"{record.name}.synced").exists()
+    assert wandb_records.last_step(record) == -1
+    assert wandb_records.read([record]).damaged == [record]
+    shutil.rmtree(record.parent)
+    assert sync(run).left == []
