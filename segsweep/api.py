@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from segsweep import rundir, yamlfile
+from segsweep import plain, rundir, yamlfile
 from segsweep.compare import tables
 from segsweep.compare.tables import Tables
+from segsweep.errors import Problem, UserError
 from segsweep.ledger import Event
 from segsweep.rundir import Run
 from segsweep.spec import SweepSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+DICTIONARY = "the dictionary"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,31 @@ class LoadedRun:
         return tables.load(Run(self.path, self.spec, self.events))
 
 
+@contextlib.contextmanager
+def _file(sweep: Mapping[str, Any] | SweepSpec | str | Path) -> Iterator[Path]:
+    """A sweep as a file, which is gone afterwards where it was none."""
+    if isinstance(sweep, (str, Path)):
+        yield Path(sweep)
+        return
+    if isinstance(sweep, SweepSpec):
+        sweep = sweep.model_dump(mode="json", exclude_unset=True)
+    with tempfile.TemporaryDirectory(prefix="segsweep-") as folder:
+        path = Path(folder) / "sweep.yaml"
+        path.write_text(yamlfile.dump(plain.mapping(sweep, DICTIONARY)), encoding="utf-8")
+        try:
+            yield path
+        except UserError as error:
+            problems = [_placed(problem, path) for problem in error.problems]
+            raise type(error)(problems) from error
+
+
+def _placed(problem: Problem, path: Path) -> Problem:
+    """A problem that names the dictionary, and not a file that its user has never seen."""
+    place = problem.where.removeprefix(str(path))
+    ours = place != problem.where and (not place or place.startswith(":"))
+    return replace(problem, where=DICTIONARY) if ours else problem
+
+
 def load(run: str | Path, storage_path: str | Path = "runs") -> LoadedRun:
     """Read a run.
 
@@ -97,7 +126,8 @@ def launch(
     """Run what a sweep asks for and is not there yet; launching again goes on.
 
     Args:
-        sweep: a sweep file's path, its content as a dictionary, or a ``SweepSpec``.
+        sweep: a sweep file's path, its content as a dictionary (paths and NumPy's numbers and
+            arrays may stand in it), or a ``SweepSpec``.
         overrides: ``dotted.key=value`` strings.
         runner: ``ray``, or ``inline`` for this process.
         address: of a running Ray cluster.
@@ -112,24 +142,17 @@ def launch(
 
     from segsweep.errors import EXIT_INTERRUPTED
     from segsweep.launching import launch as run_sweep
+    from segsweep.runners.start import named
 
-    with tempfile.TemporaryDirectory(prefix="segsweep-") as folder:
-        if isinstance(sweep, (str, Path)):
-            path = Path(sweep)
-        else:
-            given = sweep
-            if isinstance(given, SweepSpec):
-                given = given.model_dump(mode="json", exclude_unset=True)
-            path = Path(folder) / "sweep.yaml"
-            path.write_text(yamlfile.dump(dict(given)), encoding="utf-8")
-        console = Console() if progress else None
+    named(runner)  # before anything is decoded
+    with _file(sweep) as path:
         outcome = run_sweep(
             path,
             overrides,
             runner=runner,
             address=address,
             retry_failed=retry_failed,
-            console=console,
+            console=Console() if progress else None,
         )
     if outcome.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt

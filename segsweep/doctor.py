@@ -6,23 +6,30 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from segsweep import spec as spec_module
 from segsweep.errors import UserError
 from segsweep.fulldisk import human
+from segsweep.spec import SweepSpec
 
 LEAST_DISK = 2_000_000_000  # bytes; less is worth a word before checkpoints are written
 LEAST_SHARED = 500_000_000  # bytes of /dev/shm, where Ray keeps the images
 NEEDED = ("torch", "ray", "optuna", "segmentation-models-pytorch", "albumentations", "pyarrow")
 EXTRAS = {  # what a package is for, and the extra that brings it
     "wandb": ("results in Weights & Biases", ""),
+    "mlflow": ("results in MLflow", "mlflow"),
+    "wandb-workspaces": ("`segsweep dashboard`", "dashboard"),
     "transformers": ("the model eomt", "eomt"),
+    "onnx": ("exported models as ONNX", "export"),
+    "onnxscript": ("exported models as ONNX", "export"),
     "onnxruntime": ("exported models as ONNX", "export"),
 }
+ALSO = {"mlflow": "mlflow-skinny"}  # the same under another name
 State = Literal["ok", "note", "missing"]
 
 
@@ -49,26 +56,61 @@ class Finding:
 
 def examine(sweep: Path | None = None, storage_path: Path = Path("runs")) -> list[Finding]:
     """Look at everything; with a sweep file, at what it needs, too."""
-    found: list[Finding] = [
+    spec, problems = _read(sweep) if sweep is not None else (None, [])
+    if spec is not None:
+        storage_path = Path(spec.storage_path)
+    return [
         Finding("Python", "ok", platform.python_version()),
-        *_packages(),
+        *_packages(_needed(spec) if spec is not None else set()),
         _gpu(),
         *_ray(),
-        _wandb(),
+        _wandb(online=spec is not None and _streams(spec) and spec.wandb_mode == "online"),
+        _disk(storage_path),
+        _shared_memory(),
+        *problems,
+        *(_files(spec) if spec is not None else [] if sweep is not None else [_data_variable()]),
     ]
-    root: Path | None = None
-    problems: list[Finding] = []
-    if sweep is not None:
-        root, storage_path, problems = _read(sweep, storage_path)
-    found += [_disk(storage_path), _shared_memory(), *problems]
-    if sweep is None:
-        found.append(_data_variable())
-    elif root is not None:
-        found.append(_data(root))
-    return found
 
 
-def _packages() -> Iterable[Finding]:
+def _needed(spec: SweepSpec) -> set[str]:
+    """The packages of ``EXTRAS`` without which the sweep cannot run as it is written."""
+    levels = spec.factors.get("model", [])
+    names = {level if isinstance(level, str) else _option(level, "name") for level in levels}
+    wanted = {
+        "wandb": _streams(spec) and spec.wandb_mode != "disabled",
+        "mlflow": "mlflow" in spec.tracking,
+        "transformers": "eomt" in names,
+    }
+    return {name for name, needed in wanted.items() if needed}
+
+
+def _streams(spec: SweepSpec) -> bool:
+    return "wandb" in spec.tracking
+
+
+def _option(level: Any, name: str) -> str:
+    """An option of a factor's level that is text; empty where there is none."""
+    value = level.get(name) if isinstance(level, Mapping) else None
+    return value if isinstance(value, str) else ""
+
+
+def _files(spec: SweepSpec) -> Iterable[Finding]:
+    """Files and folders that a sweep names."""
+    if spec.dataset.root:
+        yield _data(Path(spec.dataset.root))
+    for name, dataset in spec.calibration.datasets.items():
+        if dataset.root:
+            yield _data(Path(dataset.root), f"data of calibration.datasets.{name}")
+    for level in spec.factors.get("model", []):
+        if path := _option(level, "weights"):
+            if Path(path).is_file():
+                yield Finding("weights", "ok", path)
+            else:
+                hint = "set factors.model's weights to a file of all the model's weights"
+                yield Finding("weights", "missing", f"{path} is no file", hint)
+
+
+def _packages(needed: Set[str]) -> Iterable[Finding]:
     for name in NEEDED:
         version = _version(name)
         if version is None:
@@ -76,12 +118,15 @@ def _packages() -> Iterable[Finding]:
         else:
             yield Finding(name, "ok", version)
     for name, (purpose, extra) in EXTRAS.items():
-        version = _version(name)
+        version = _version(name) or (_version(ALSO[name]) if name in ALSO else None)
         if version is not None:
             yield Finding(name, "ok", version)
+            continue
+        hint = f'pip install "segsweep[{extra}]"' if extra else f"pip install {name}"
+        if name in needed:
+            yield Finding(name, "missing", f"not installed: the sweep asks for {purpose}", hint)
         else:
-            wanted = f'pip install "segsweep[{extra}]"' if extra else f"pip install {name}"
-            yield Finding(name, "note", f"not installed: {purpose} cannot be had", wanted)
+            yield Finding(name, "note", f"not installed: {purpose} cannot be had", hint)
 
 
 def _version(name: str) -> str | None:
@@ -135,7 +180,7 @@ def _ray() -> Iterable[Finding]:
         yield Finding("Ray", "missing", f"{place} is too long for Ray's sockets", hint)
 
 
-def _wandb() -> Finding:
+def _wandb(*, online: bool) -> Finding:
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
     netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     if os.environ.get("WANDB_API_KEY"):
@@ -146,6 +191,8 @@ def _wandb() -> Finding:
     except (OSError, UnicodeDecodeError):
         pass
     hint = "`wandb login`, or set WANDB_API_KEY; without it, runs are kept offline"
+    if online:
+        return Finding("W&B login", "missing", f"no key for {host}, and wandb.mode is online", hint)
     return Finding("W&B login", "note", f"no key for {host}", hint)
 
 
@@ -182,21 +229,17 @@ def _data_variable() -> Finding:
     return _data(Path(place))
 
 
-def _data(root: Path) -> Finding:
+def _data(root: Path, what: str = "data") -> Finding:
     if root.exists():
-        return Finding("data", "ok", str(root))
-    hint = "set dataset.root or SEGSWEEP_DATA to where the images lie"
-    return Finding("data", "missing", f"{root} does not exist", hint)
+        return Finding(what, "ok", str(root))
+    hint = "set its root or SEGSWEEP_DATA to where the images lie"
+    return Finding(what, "missing", f"{root} does not exist", hint)
 
 
-def _read(sweep: Path, storage_path: Path) -> tuple[Path | None, Path, list[Finding]]:
-    """Data root and storage path of a sweep file, and what keeps it from being read."""
-    from segsweep import spec
-
+def _read(sweep: Path) -> tuple[SweepSpec | None, list[Finding]]:
+    """A sweep file, and what keeps it from being read."""
     try:
-        found = spec.load(sweep)
+        return spec_module.load(sweep), [Finding("sweep file", "ok", str(sweep))]
     except UserError as error:
         hint = f"`segsweep validate {sweep}` lists every mistake"
-        return None, storage_path, [Finding("sweep file", "missing", str(error), hint)]
-    root = Path(found.dataset.root) if found.dataset.root else None
-    return root, Path(found.storage_path), [Finding("sweep file", "ok", str(sweep))]
+        return None, [Finding("sweep file", "missing", str(error), hint)]

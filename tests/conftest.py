@@ -5,13 +5,43 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from segsweep.ledger import Ledger
 
 torch.set_num_threads(1)
+# what starts launches as processes of their own, ends them, and waits for what they do
+REAL = ("faults", "runners/test_ray.py", "test_cluster.py")
+
+
+def real(nodeid: str) -> bool:
+    """Is it a test of real processes?"""
+    return nodeid.removeprefix("tests/").startswith(REAL)
+
+
+class Scheduling(LoadScopeScheduling):
+    """One process has the tests of real processes, which are slow, and the other the rest.
+
+    Whoever is done helps, file by file, so that what a file prepares is prepared once.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "real processes" if real(nodeid) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """See ``Scheduling``. (Groups by marker, xdist's own way, do not work under pytest 9.2.)"""
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+    items.sort(key=lambda item: real(item.nodeid), reverse=True)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -98,3 +99,61 @@ def test_the_command_exits_2_where_something_is_missing(
     assert bad.exit_code == 2
     states = {finding["what"]: finding["state"] for finding in json.loads(bad.stdout)}
     assert states["data"] == "missing"
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name in missing else "1")
+
+
+EXTRAS = ["mlflow", "wandb-workspaces", "transformers", "onnx", "onnxscript", "onnxruntime"]
+
+
+def test_what_a_sweep_does_not_need_is_a_note_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "mlflow-skinny", *EXTRAS)
+    for found in (doctor.examine(), doctor.examine(write_sweep(tmp_path, tiny()))):
+        for name in EXTRAS:
+            finding = by_name(found)[name]
+            assert finding.state == "note"
+            assert finding.hint.startswith('pip install "segsweep[')
+    without(monkeypatch, "mlflow")  # mlflow-skinny does
+    assert by_name(doctor.examine())["mlflow"].state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changes", "package"),
+    [
+        ({"factors__model": ["segnet", "eomt"]}, "transformers"),
+        ({"factors__model": [{"name": "eomt", "hidden_size": 16}]}, "transformers"),
+        ({"tracking": ["mlflow"]}, "mlflow"),
+        ({"wandb__mode": "offline"}, "wandb"),
+    ],
+)
+def test_packages_that_a_sweep_needs_are_missing(
+    changes: dict[str, Any], package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "wandb", "mlflow-skinny", *EXTRAS)
+    found = doctor.examine(write_sweep(tmp_path, tiny(**changes)))
+    assert [finding.what for finding in found if finding.state == "missing"] == [package]
+
+
+def test_files_that_a_sweep_names_are_looked_for(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone")
+    scored = {"road": {"name": "smiyc", "root": gone, "anomaly": ["obstacle"]}}
+    model = {"name": "segnet", "weights": gone}
+    path = write_sweep(tmp_path, tiny(factors__model=[model], calibration__datasets=scored))
+    missing = {f.what: f.found for f in doctor.examine(path) if f.state == "missing"}
+    assert missing == {
+        "weights": f"{gone} is no file",
+        "data of calibration.datasets.road": f"{gone} does not exist",
+    }
+    (tmp_path / "gone").write_bytes(b"")
+    assert not [f for f in doctor.examine(path) if f.state == "missing"]
+
+
+def test_a_sweep_that_streams_needs_a_login(tmp_path: Path) -> None:
+    path = write_sweep(tmp_path, tiny(wandb__mode="online"))
+    assert by_name(doctor.examine(path))["W&B login"].state == "missing"
+    path = write_sweep(tmp_path, tiny(wandb__mode="online", tracking=[]))
+    assert by_name(doctor.examine(path))["W&B login"].state == "note"

@@ -1,6 +1,6 @@
 """The commands: arguments in, messages and exit codes out; no logic."""
 
-from segsweep.cli import wandb_commands  # its commands are added to the app
-from segsweep.cli.main import app
+from segsweep.cli import sweeps, runs, models, weights_and_biases  # isort: skip - the help's order
+from segsweep.cli.app import app
 
-__all__ = ["app", "wandb_commands"]
+__all__ = ["app", "models", "runs", "sweeps", "weights_and_biases"]

@@ -13,20 +13,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from segsweep.compare import Comparison, Ranked, reduced, table, terminal
-from segsweep.display import duration
+from segsweep import rundir
 from segsweep.errors import EXIT_INTERRUPTED, UserError
 from segsweep.fulldisk import human
+from segsweep.identity import counted
 from segsweep.spec import SweepSpec
 
 if TYPE_CHECKING:
     from segsweep.check import Checked
+    from segsweep.compare import Comparison, Ranked
     from segsweep.doctor import Finding
     from segsweep.export.exporting import Exported
     from segsweep.export.predicting import Predicted
     from segsweep.launching import Outcome
     from segsweep.plan import Plan
     from segsweep.report import Facts
+    from segsweep.rundir import Holder
     from segsweep.runners.replay import Score
     from segsweep.status import Status
 
@@ -36,9 +38,7 @@ LISTED = 50  # problems shown in full
 def problems(console: Console, error: UserError) -> None:
     """Every mistake, each with its place and what to do."""
     count = len(error.problems)
-    console.print(
-        f"refused: {count} problem{'s' if count > 1 else ''}, nothing was started", style="red"
-    )
+    console.print(f"refused: {counted(count, 'problem')}, nothing was started", style="red")
     for problem in error.problems[:LISTED]:
         text = Text("  ")
         place = ": ".join(part for part in (problem.where, problem.key) if part)
@@ -51,27 +51,29 @@ def problems(console: Console, error: UserError) -> None:
         console.print(f"  … and {count - LISTED} more of the same kind")
 
 
-def checked(console: Console, found: Checked) -> None:
-    """What a sound sweep file holds."""
-    configs = sum(cell.budget for cell in found.cells)
-    held = len(found.holdout.image_ids) if found.holdout else 0
-    images = len(found.data.image_ids)
+def checked(console: Console, found: Checked, sweep: str) -> None:
+    """What a sound sweep file holds; ``sweep`` is how it was called, for the next command."""
+    held = found.as_dict()
     for notice in found.notices:
-        console.print(f"note: {notice}", style="yellow")
+        console.print(f"note: {notice}", style="yellow", markup=False, soft_wrap=True)
     console.print(
-        f"[green]valid[/green]: {len(found.cells)} cells, {configs} configs, "
-        f"{found.spec.folds.count} folds; {images} images and {held} held out",
+        f"[green]valid[/green]: {len(found.cells)} cells, {held['configs']} configs, "
+        f"{counted(held['folds'], 'fold')}; {held['images']} images and "
+        f"{held['holdout_images']} held out",
         highlight=False,
     )
+    console.print(f"next        segsweep plan {sweep}", markup=False, highlight=False)
 
 
-def plan(console: Console, made: Plan) -> None:
-    """The plan as a table."""
+def plan(console: Console, made: Plan, sweep: str) -> None:
+    """The plan as a table; ``sweep`` is how it was called, for the next command."""
+    from segsweep.display import duration
+
     for notice in made.notices:
-        console.print(f"note: {notice}", style="yellow")
+        console.print(f"note: {notice}", style="yellow", markup=False, soft_wrap=True)
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("cell", no_wrap=True)
-    for name in ("configs", "trials", "parameters", "train ms/image", "one trial after another"):
+    for name in ("configs", "trials", "weights", "ms/image", "training"):
         grid.add_column(name, justify="right")
     for cell in made.cells:
         grid.add_row(
@@ -86,20 +88,23 @@ def plan(console: Console, made: Plan) -> None:
     console.print()
     console.print(
         f"{len(made.cells)} cells · {made.configs} configs · {made.trials} trials · "
-        f"{made.epochs} epochs, on {made.images} images in {made.folds} folds "
+        f"{made.epochs} epochs, on {made.images} images in {counted(made.folds, 'fold')} "
         f"({made.holdout_images} held out)",
         highlight=False,
     )
     console.print(
-        f"at most {duration(made.seconds)} with {made.concurrent} at a time on {made.device}, "
-        f"{human(made.bytes)} of checkpoints and {human(made.logits_bytes)} of validation logits "
-        "on disk; early stopping makes all three less",
+        f"about {duration(made.seconds)} of training with {made.concurrent} at a time on "
+        f"{made.device}, and the start of the workers; {human(made.bytes)} of checkpoints and "
+        f"{human(made.logits_bytes)} of validation logits on disk; early stopping makes all less",
         highlight=False,
     )
+    console.print(f"next        segsweep launch {sweep}", markup=False, highlight=False)
 
 
 def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
     """The ranking, and where a score was chosen and measured on the same images."""
+    from segsweep.compare import reduced, table
+
     if not rows:
         console.print("no trial has finished yet")
         return
@@ -112,6 +117,8 @@ def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
 
 def comparison(console: Console, found: Comparison, race: str | None) -> None:
     """The answer, the ranking, and what can be claimed."""
+    from segsweep.compare import terminal
+
     terminal.show(console, found)
     if race is not None:
         console.print(f"\n{race}", highlight=False)
@@ -122,8 +129,20 @@ def status(console: Console, found: Status) -> None:
     console.print(found.picture())
 
 
-def replay(console: Console, rows: list[Score], orders: int) -> None:
+def stopped(console: Console, was: Holder | None, path: Path) -> None:
+    """Whom ``stop`` has stopped, and how to go on."""
+    if was is None:
+        console.print("no launch is running there")
+        return
+    console.print(f"stopped the launch of {was.since} (pid {was.pid})", highlight=False)
+    again = _short(path) / rundir.RESOLVED
+    console.print(f"next        segsweep launch {again}", highlight=False, soft_wrap=True)
+
+
+def replay(console: Console, rows: list[Score], orders: int, notes: list[str]) -> None:
     """A row a rule: what it saves, and what it costs."""
+    for note in notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("rule", no_wrap=True)
     for name in ("epochs", "regret", "90 %", "rank of the choice", "90 %"):
@@ -176,15 +195,19 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
     for warning in ended.warnings:
         console.print(f"note: W&B: {warning}", style="yellow", markup=False)
     console.print()
-    console.print(f"results     {_short(ended.run_directory)}/results/*.parquet", highlight=False)
+    if not ended.started and not interrupted:
+        console.print("nothing was missing: every trial of it is there")
+    if ended.ranking or not interrupted:
+        text = f"results     {_short(ended.run_directory)}/results/*.parquet"
+        console.print(text, highlight=False)
     if interrupted:
-        console.print(f"interrupted; go on with   segsweep launch {sweep}", style="yellow")
+        go_on(console, f"segsweep launch {sweep}")
         return
     if ended.undecided:
         console.print(f"next        segsweep launch {sweep} --retry failed", highlight=False)
     console.print(f"next        segsweep compare {name}", highlight=False)
     console.print(f"            segsweep report {name}", highlight=False)
-    if ended.spec.wandb_mode == "offline":
+    if "wandb" in ended.spec.tracking and ended.spec.wandb_mode == "offline":
         console.print(f"            segsweep sync {name}", highlight=False)
 
 
@@ -217,10 +240,11 @@ def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
-def predicted(console: Console, found: Predicted, out: Path) -> None:
+def predicted(console: Console, found: Predicted) -> None:
     """How many images are done, and each that is not."""
+    there = f" ({found.already} were there already)" if found.already else ""
     console.print(
-        f"{found.done} images by {found.runtime}, results in {_short(out)}",
+        f"{counted(found.done, 'image')} by {found.runtime}{there}, results in {_short(found.out)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -230,6 +254,12 @@ def predicted(console: Console, found: Predicted, out: Path) -> None:
         console.print(f"{len(found.failed)} not predicted:", style="red")
         for problem in found.failed:
             console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
+
+
+def go_on(console: Console, command: str) -> None:
+    """What to type after an interruption."""
+    text = f"interrupted; go on with   {command}"
+    console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _short(path: Path) -> Path:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import math
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,16 +13,9 @@ if TYPE_CHECKING:
     from segsweep.calibrate.summary import Best
 
 
-def outcome(console: Console, ended: Outcome, as_json: bool) -> None:
+def outcome(console: Console, ended: Outcome) -> None:
     """The best T per metric, where metrics disagree, and what to know besides."""
-    from segsweep.calibrate.summary import best, disagreements, unmoved
-
-    rows = [row for one in ended.judged for row in best(one)]
-    lines = disagreements(rows, ended.temperatures)
-    fixed = [line for one in ended.judged for line in unmoved(one)]
-    if as_json:
-        print_json(ended, rows, lines, fixed)
-        return
+    rows, lines, fixed = _findings(ended)
     _fits(console, ended)
     console.print()
     _table(console, rows)
@@ -41,9 +32,10 @@ def outcome(console: Console, ended: Outcome, as_json: bool) -> None:
     )
 
 
-def print_json(ended: Outcome, rows: list[Best], lines: list[str], fixed: list[str]) -> None:
-    """Everything that the table says, and the fitted temperatures, on standard output."""
-    payload: dict[str, Any] = {
+def as_dict(ended: Outcome) -> dict[str, Any]:
+    """Everything that the tables say, and the fitted temperatures."""
+    rows, lines, fixed = _findings(ended)
+    return {
         "folder": str(ended.folder),
         "models": [one.entry for one in ended.judged],
         "best": [row.as_dict() for row in rows],
@@ -54,16 +46,15 @@ def print_json(ended: Outcome, rows: list[Best], lines: list[str], fixed: list[s
         "computed": ended.computed,
         "found": ended.found,
     }
-    Console(width=10**6).out(json.dumps(_finite(payload), indent=2), highlight=False)
 
 
-def _finite(value: Any) -> Any:
-    """NaN as null: JSON has none."""
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, list) else value
+def _findings(ended: Outcome) -> tuple[list[Best], list[str], list[str]]:
+    """Best T by metric, where metrics disagree, and what no T can change."""
+    from segsweep.calibrate.summary import best, disagreements, unmoved
+
+    rows = [row for one in ended.judged for row in best(one)]
+    lines = disagreements(rows, ended.temperatures)
+    return rows, lines, [line for one in ended.judged for line in unmoved(one)]
 
 
 def _fits(console: Console, ended: Outcome) -> None:

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from segsweep import __version__
 from segsweep.cli import app
-from tests.helpers import tiny, write_sweep
+from tests.helpers import events, tiny, write_sweep
+from tests.runners.processes import wait_for
 
 runner = CliRunner()
 
@@ -147,10 +148,8 @@ def test_launch_ends_with_ranking_results_and_the_next_commands(finished: Path) 
         assert text in done.output
 
 
-def test_ctrl_c_ends_with_130_and_the_line_to_go_on_with(tmp_path: Path) -> None:
-    import signal
-    import time
-
+def test_stop_ends_a_launch_in_good_order(tmp_path: Path) -> None:
+    """``stop`` sends what Ctrl-C sends."""
     path = write_sweep(tmp_path, tiny(train__epochs=500, configs_per_cell=1))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -158,12 +157,55 @@ def test_ctrl_c_ends_with_130_and_the_line_to_go_on_with(tmp_path: Path) -> None
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment,
     )  # fmt: skip
     ledger = tmp_path / "runs/tiny/ledger/events.jsonl"
-    deadline = time.monotonic() + 60
-    while not (ledger.exists() and '"epoch":3' in ledger.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    wait_for(lambda: ledger.exists() and '"epoch":3' in ledger.read_text(), 180, "epoch 3")
+    done = call("stop", tmp_path / "runs/tiny", "--json")
+    assert json.loads(done.stdout)["stopped"]["pid"] == process.pid
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
+    assert events(tmp_path / "runs/tiny")[-1]["status"] == "interrupted"
     assert "segsweep launch" in output
     assert "Traceback" not in output
+    again = call("stop", tmp_path / "runs/tiny")
+    assert (again.exit_code, again.output) == (0, "no launch is running there\n")
+
+
+def test_a_launch_on_another_host_is_not_stopped_from_here(finished: Path) -> None:
+    lock = finished.parent / "runs/tiny/.lock"
+    facts = {"pid": os.getpid(), "host": "elsewhere", "since": "2026-01-31 12:00:00"}
+    lock.write_text(json.dumps(facts))
+    try:
+        done = call("stop", lock.parent)
+    finally:
+        lock.write_text("")
+    assert done.exit_code == 2
+    assert f"on elsewhere: segsweep stop {lock.parent}" in done.output
+
+
+def test_what_a_person_reads_a_program_can_read(finished: Path, tmp_path: Path) -> None:
+    sweep, run = finished, finished.parent / "runs/tiny"
+    held = json.loads(call("validate", sweep, "--json").stdout)
+    assert (len(held["cells"]), held["configs"], held["images"]) == (2, 4, 9)
+    ended = json.loads(call("launch", sweep, "--runner", "inline", "--json").stdout)
+    assert (ended["exit_code"], ended["started"], ended["undecided"]) == (0, 0, {})
+    assert len(ended["ranking"]) == 2
+    told = json.loads(call("report", run, "--json").stdout)
+    assert Path(told["report"]).stat().st_size == told["bytes"]
+    assert json.loads(call("launch", sweep, "--dry-run", "--json").stdout)["configs"] == 4
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "launch", "compare", "status", "export"])
+def test_refusals_are_json_too(tmp_path: Path, command: str) -> None:
+    path = write_sweep(tmp_path, tiny(train__epohcs=2, train__batch_size=0))
+    extra = ("--out", tmp_path / "out") if command == "export" else ()
+    done = call(command, path, *extra, "--json")
+    assert done.exit_code == 2
+    keys = {problem["key"] for problem in json.loads(done.stdout)["problems"]}
+    assert keys == {"train.epohcs", "train.batch_size"}
+    assert "did you mean 'epochs'" in done.stderr
+
+
+def test_each_command_names_the_next_one(finished: Path) -> None:
+    """With what was overridden."""
+    for command, then in (("validate", "plan"), ("plan", "launch")):
+        done = call(command, finished, "--set", "train.lr=1e-3")
+        assert f"segsweep {then} {finished} --set train.lr=1e-3" in done.output.replace("\n", "")

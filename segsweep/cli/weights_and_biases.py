@@ -12,21 +12,28 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from segsweep.cli.main import Json, Run, Set, app, guarded
+from segsweep.cli.app import Json, Run, Set, app, guarded, print_json
 from segsweep.errors import EXIT_UNDECIDED, Problem, RunError
 
 if TYPE_CHECKING:
     from segsweep.importing import Imported
+    from segsweep.tracking.dashboard import Dashboard
+    from segsweep.tracking.dashboard_upload import Upload
     from segsweep.tracking.wandb_sync import Synced
 
 __all__ = ["dashboard", "import_wandb", "sync"]
 
+PANEL = "Weights & Biases"
 
-@app.command()
+
+@app.command(rich_help_panel=PANEL)
 @guarded
 def sync(
     run: Run,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Runs sent at a time.")] = 4,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Send a sweep that its file keeps from W&B, too.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Send a sweep's offline W&B runs to the server, or go on where an earlier sync stopped."""
@@ -46,11 +53,12 @@ def sync(
                 found.events,
                 parallel,
                 lambda _, total: progress.update(task, total=total, advance=1),
+                anyway=anyway,
             )
     finally:
         lock.release()
     if as_json:
-        typer.echo(json.dumps({"before": done.before, "runs": [asdict(r) for r in done.runs]}))
+        print_json({"before": done.before, "runs": [asdict(r) for r in done.runs]})
     else:
         _show_synced(console, done, run)
     if done.left:
@@ -59,7 +67,7 @@ def sync(
 
 def _show_synced(console: Console, done: Synced, run: str) -> None:
     if not done.runs:
-        what = f"the server has all {done.before} runs" if done.before else "W&B was told of no run"
+        what = f"the server has all {done.before} runs" if done.before else "no trial has begun"
         console.print(f"nothing to send: {what}", highlight=False)
         return
     grid = Table(box=None, pad_edge=False, header_style="bold")
@@ -76,47 +84,61 @@ def _show_synced(console: Console, done: Synced, run: str) -> None:
         console.print(f"go on with   segsweep sync {run}", style="yellow", highlight=False)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 @guarded
 def dashboard(
     run: Run,
     file: Annotated[
-        Path | None, typer.Option("--json", help="Write the specification to this file.")
+        Path | None, typer.Option("--out", help="Write the specification to this file.")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would show; write and send nothing.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Build a W&B workspace and report of a sweep; offline, their specification in a file."""
+    """Build a W&B workspace and report of a sweep; offline, their specification in a file.
+
+    Exit code 3: the server was lost before both were there; the same command goes on.
+    """
     from segsweep import rundir
     from segsweep.tracking import dashboard as module
+    from segsweep.tracking.dashboard_upload import Upload, upload
 
     found = rundir.load(rundir.find(run))
     keys = module.keys_of(found)
     made = module.build(found, keys)
-    console = Console()
+    if dry_run or file is not None:
+        done = Upload(why="--dry-run was given" if dry_run else "--out was given")
+    else:
+        done = upload(found, keys)
+    specification = made.specification()
+    out = (file or found.path / module.FILE) if done.why and not dry_run else None
+    if out is not None:
+        _write(out, json.dumps(specification, indent=2))
+    if as_json:
+        told = {"panels": made.panels, "notes": made.notes, "addresses": done.addresses}
+        print_json({**told, "not_uploaded": done.why, "specification": specification})
+    else:
+        _show_dashboard(made, done, out)
+    if done.failed:
+        raise typer.Exit(EXIT_UNDECIDED)
+
+
+def _show_dashboard(made: Dashboard, done: Upload, out: Path | None) -> None:
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     for name, panels in made.panels.items():
-        console.print(f"{name}: {', '.join(panels)}", markup=False, highlight=False)
+        console.print(f"{name}: {', '.join(panels)}")
     for note in made.notes:
-        console.print(f"note: {note}", style="yellow", markup=False)
-    if dry_run:
-        return
-    entity, why = ("", "--json was given") if file is not None else module.entity_of(found)
-    if entity:
-        for address in module.save(found, module.build(found, keys, entity)):
-            console.print(address, markup=False, highlight=False, soft_wrap=True)
-        return
-    out = file or found.path / module.FILE
-    try:
-        rundir.write_atomically(out, json.dumps(made.specification(), indent=2))
-    except OSError as error:
-        what = f"cannot be written: {error.strerror}"
-        raise RunError(Problem(what, str(out), hint="name a file in another folder")) from error
-    console.print(f"not uploaded: {why}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"wrote the specification to {out}", highlight=False, soft_wrap=True)
+        console.print(f"note: {note}", style="yellow")
+    for line in done.addresses:
+        console.print(line)
+    if done.why:
+        console.print(f"{'not all' if done.addresses else 'not'} uploaded: {done.why}")
+    if out is not None:
+        console.print(f"wrote the specification to {out}")
 
 
-@app.command("import-wandb")
+@app.command("import-wandb", rich_help_panel=PANEL)
 @guarded
 def import_wandb(
     file: Annotated[Path, typer.Argument(help="A W&B sweep file.", show_default=False)],
@@ -126,30 +148,30 @@ def import_wandb(
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Turn a W&B sweep file into one of segsweep's, and say what could not be taken over."""
+    """Turn a W&B sweep file into one of segsweep's, and say what could not be taken over.
+
+    Exit code 0: the file can be launched as it is; 3: something in it is to be filled in.
+    """
     from segsweep.importing import convert
-    from segsweep.rundir import write_atomically
 
     if out is not None and out.exists():
         hint = "name another file with --out, or remove it"
         raise RunError(Problem("exists already", str(out), hint=hint))
     made = convert(file, overrides or [])
     if out is not None:
-        try:
-            write_atomically(out, made.text)
-        except OSError as error:
-            what = f"cannot be written: {error.strerror}"
-            raise RunError(Problem(what, str(out), hint="name a file in another folder")) from error
+        _write(out, made.text)
     if as_json:
         told = {
             "left": [asdict(p) for p in made.left],
             "missing": [asdict(p) for p in made.missing],
         }
-        typer.echo(json.dumps({"sweep": made.data, **told}, indent=2))
-        return
-    if out is None:
-        typer.echo(made.text, nl=False)
-    _show_imported(Console(stderr=True), made, out)
+        print_json({"sweep": made.data, **told})
+    else:
+        if out is None:
+            typer.echo(made.text, nl=False)
+        _show_imported(Console(stderr=True), made, out)
+    if made.missing:
+        raise typer.Exit(EXIT_UNDECIDED)
 
 
 def _show_imported(console: Console, made: Imported, out: Path | None) -> None:
@@ -160,3 +182,13 @@ def _show_imported(console: Console, made: Imported, out: Path | None) -> None:
             console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
     if out is not None:
         console.print(f"wrote {out}; next   segsweep validate {out}", highlight=False)
+
+
+def _write(out: Path, text: str) -> None:
+    from segsweep.rundir import write_atomically
+
+    try:
+        write_atomically(out, text)
+    except OSError as error:
+        what = f"cannot be written: {error.strerror}"
+        raise RunError(Problem(what, str(out), hint="name a file in another folder")) from error
