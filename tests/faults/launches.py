@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import events
+from tests.runners.processes import PATIENCE_S
 
 
 def start(path: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -23,9 +24,14 @@ def start(path: Path, *arguments: str, **environment: str) -> subprocess.Popen[s
     )
 
 
-def finish(process: subprocess.Popen[str], code: int = 0, seconds: float = 180) -> str:
-    """Its output, once it has ended with ``code``."""
-    output, _ = process.communicate(timeout=seconds)
+def finish(process: subprocess.Popen[str], code: int = 0, seconds: float = PATIENCE_S) -> str:
+    """Its output, once it has ended with ``code``; it is killed where it does not."""
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()  # else it would be left to the tests after this one
+        output, _ = process.communicate()
+        raise AssertionError(f"did not end within {seconds} s:\n{output}") from None
     assert process.returncode == code, output
     assert "Traceback" not in output
     return output

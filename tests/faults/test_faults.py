@@ -15,7 +15,7 @@ from segsweep.interrupt import below
 from segsweep.launching import launch
 from tests.faults.launches import curves, decisions, finish, flip, running, start
 from tests.helpers import events, tiny, write_sweep
-from tests.runners.processes import trial_workers, wait_for
+from tests.runners.processes import PATIENCE_S, trial_workers, wait_for
 
 CANARY = "canary-0123456789abcdef-0123456789abcdef"
 SWEEP: dict[str, Any] = {
@@ -41,7 +41,7 @@ def test_a_killed_driver_and_damage_on_its_disk_change_no_decision(tmp_path: Pat
         process = start(path)
         wait_for(
             lambda n=count: ledger.exists() and ledger.read_text().count('"epoch"') >= n,  # type: ignore[misc]
-            180,
+            PATIENCE_S,
             f"{count} epochs",
         )
         workers, family = trial_workers(process.pid), below(process.pid)
@@ -81,9 +81,9 @@ def test_a_secret_of_the_environment_is_in_no_file_and_no_output(tmp_path: Path)
     path = write_sweep(tmp_path, tiny(**changes))
     process = start(path, WANDB_API_KEY=CANARY)
     ledger = tmp_path / "runs/tiny/ledger/events.jsonl"
-    wait_for(lambda: ledger.exists() and '"epoch":1,' in ledger.read_text(), 180, "an epoch")
+    wait_for(lambda: ledger.exists() and '"epoch":1,' in ledger.read_text(), PATIENCE_S, "an epoch")
     told = [pid for pid in workers(process.pid) if CANARY in environment_of(pid)]
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert told == []  # nor in the environment of any process of Ray
     assert CANARY not in output
@@ -109,9 +109,9 @@ def test_sigterm_ends_a_sweep_as_ctrl_c_does(tmp_path: Path) -> None:
     path = write_sweep(tmp_path, tiny(train__epochs=500, configs_per_cell=1))
     ledger = tmp_path / "runs/tiny/ledger/events.jsonl"
     process = start(path)
-    wait_for(lambda: ledger.exists() and '"epoch":2,' in ledger.read_text(), 180, "epoch 2")
+    wait_for(lambda: ledger.exists() and '"epoch":2,' in ledger.read_text(), PATIENCE_S, "epoch 2")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, output
     assert "segsweep launch" in output
     assert events(tmp_path / "runs/tiny")[-1]["status"] == "interrupted"

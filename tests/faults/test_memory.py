@@ -23,6 +23,7 @@ from segsweep.launching import Outcome, launch
 from segsweep.runners.ray.adapters import WorkerLost, translate_losses
 from tests.faults.launches import curves
 from tests.helpers import events, tiny, write_sweep
+from tests.runners.processes import PATIENCE_S
 
 SMALL: dict[str, Any] = {"configs_per_cell": 1, "dataset__images": 20, "train__epochs": 3}
 
@@ -171,7 +172,13 @@ def test_on_ray_memory_that_runs_out_in_either_way_costs_a_retry(tmp_path: Path)
     sweep = tiny(**SMALL, factors__loss=["bce"], folds__run=1, dataset__holdout=0)
     path = write_sweep(tmp_path, sweep)
     script = [sys.executable, "-m", "tests.faults.starved", str(path)]
-    done = subprocess.run(script, capture_output=True, text=True, timeout=300, check=False)
+    # where a token lies, and with Ray imported before segsweep, as a notebook may do
+    (tmp_path / "home/.ray").mkdir(parents=True)
+    (tmp_path / "home/.ray/auth_token").write_text("a" * 64)
+    home = {**os.environ, "HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        script, env=home, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "runs/tiny"
     killed, starved = events(run, "lost")

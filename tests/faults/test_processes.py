@@ -18,7 +18,7 @@ from segsweep.launching import launch
 from segsweep.rundir import Lock
 from tests.faults.launches import curves, decisions, finish, running, start
 from tests.helpers import events, tiny, write_sweep
-from tests.runners.processes import alive, wait_for
+from tests.runners.processes import PATIENCE_S, alive, wait_for
 
 HOLD = """
 import sys, time
@@ -99,7 +99,7 @@ def test_ctrl_c_twice_ends_at_once_and_a_third_launch_goes_on(tmp_path: Path) ->
     path = write_sweep(tmp_path / "parts", sweep)
     ledger = tmp_path / "parts/runs/tiny/ledger/events.jsonl"
     process = start(path)
-    wait_for(lambda: ledger.exists() and '"epoch":5,' in ledger.read_text(), 180, "epoch 5")
+    wait_for(lambda: ledger.exists() and '"epoch":5,' in ledger.read_text(), PATIENCE_S, "epoch 5")
     family = below(process.pid)
     assert len(family) > 3
     process.send_signal(signal.SIGINT)

@@ -22,7 +22,7 @@ from segsweep.tracking import wandb_runs, wandb_service, wandb_sync
 from tests.doubles.wandb_file import offline_runs
 from tests.doubles.wandb_server import Behaviour, ServedRun, WandbServer
 from tests.helpers import events, tiny, write_sweep
-from tests.runners.processes import trial_workers, wait_for
+from tests.runners.processes import PATIENCE_S, trial_workers, wait_for
 
 SWEEP: dict[str, Any] = {
     "train__epochs": 4,
@@ -233,7 +233,7 @@ def wait_for_epochs(run: Path, count: int) -> None:
     path = run / ledger.LEDGER
     wait_for(
         lambda: path.exists() and path.read_text().count('"event":"epoch"') >= count,
-        180,
+        PATIENCE_S,
         f"{count} epochs",
     )
 
@@ -250,7 +250,7 @@ def test_no_server_is_one_line_of_the_output(
 ) -> None:
     server.behave("down")
     process = start(sweep(tmp_path), server, "inline")
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert output.count("W&B") == 1, output
     assert "wandb:" not in output
@@ -263,11 +263,11 @@ def test_killed_workers_and_drivers_send_no_step_twice(server: WandbServer, tmp_
     wait_for_epochs(run, 4)
     for pid in trial_workers(process.pid):
         os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: len(events(run, "lost")) > 0, 180, "the loss")
+    wait_for(lambda: len(events(run, "lost")) > 0, PATIENCE_S, "the loss")
     wait_for_epochs(run, 40)
     kill(process)
     process = start(path, server, "inline")
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert "W&B" not in output
     assert_synced(server, run)
@@ -281,7 +281,7 @@ def test_offline_files_of_a_killed_driver_are_whole(server: WandbServer, tmp_pat
         wait_for_epochs(run, count)
         kill(process)
     process = start(path, server, "inline")
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     found = [r for r in offline_runs(run / "wandb") if r.job_type != "sweep"]
     assert len(found) == len(steps(run))  # one file a trial

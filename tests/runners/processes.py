@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+PATIENCE_S = 600.0  # for what comes in seconds where nothing else keeps the machine busy
+
 
 def free_port() -> int:
     """A port on the loopback that nobody uses."""

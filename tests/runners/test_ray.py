@@ -21,7 +21,7 @@ from segsweep.errors import RunError
 from segsweep.launching import launch
 from tests.data.builders import make_folder
 from tests.helpers import events, tiny, write_sweep
-from tests.runners.processes import descendants, free_port, trial_workers, wait_for
+from tests.runners.processes import PATIENCE_S, descendants, free_port, trial_workers, wait_for
 
 RAY = str(Path(sys.executable).parent / "ray")
 
@@ -32,7 +32,12 @@ def command(*arguments: str) -> list[str]:
 
 def segsweep(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        command(*arguments),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 
@@ -125,12 +130,12 @@ def test_a_killed_worker_costs_at_most_an_epoch(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command("launch", str(path)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_for(lambda: ledger.exists() and '"epoch":5,' in ledger.read_text(), 180, "epoch 5")
+    wait_for(lambda: ledger.exists() and '"epoch":5,' in ledger.read_text(), PATIENCE_S, "epoch 5")
     workers = trial_workers(process.pid)
     assert workers
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
-    output, _ = process.communicate(timeout=240)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     run = tmp_path / "killed/runs/tiny"
     assert len(events(run, "lost")) >= 1
@@ -144,11 +149,11 @@ def test_ctrl_c_leaves_no_process_and_exit_code_130(tmp_path: Path) -> None:
     process = subprocess.Popen(
         command("launch", str(path)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    wait_for(lambda: ledger.exists() and '"epoch":2,' in ledger.read_text(), 180, "epoch 2")
+    wait_for(lambda: ledger.exists() and '"epoch":2,' in ledger.read_text(), PATIENCE_S, "epoch 2")
     workers = descendants(process.pid, "ray::")
     assert workers
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, output
     assert "segsweep launch" in output
     assert "Traceback" not in output
@@ -179,10 +184,10 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = [subprocess.Popen(head, cwd=folders[0], env=environment, **quiet)]
     try:
-        wait_for(lambda: _listens(port), 180, "the head node")
+        wait_for(lambda: _listens(port), PATIENCE_S, "the head node")
         started.append(subprocess.Popen(other, cwd=folders[1], env=environment, **quiet))
         # a launch counts its slots when it begins: the second node must have joined by then
-        wait_for(lambda: _nodes(port, environment) == 2, 180, "the second node")
+        wait_for(lambda: _nodes(port, environment) == 2, PATIENCE_S, "the second node")
         yield f"127.0.0.1:{port}"
     finally:
         for process in started[::-1]:
@@ -258,10 +263,10 @@ runner.close()
 
 
 def test_an_item_whose_worker_dies_costs_no_other(tmp_path: Path) -> None:
+    script = [sys.executable, "-c", DYING]
     done = subprocess.run(
-        [sys.executable, "-c", DYING], cwd=tmp_path, capture_output=True, text=True, timeout=240,
-        check=False,
-    )  # fmt: skip
+        script, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert done.returncode == 0, done.stderr
     first, lost, last = json.loads(done.stdout.splitlines()[-1])
     assert (first, last) == ({"value": 10}, {"value": 90})

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,10 +23,6 @@ QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-# A cluster that is started where a token lies asks for it, but Ray does not show it to an address
-# that is given by name unless the mode is set.
-if "RAY_AUTH_TOKEN" in os.environ or (Path.home() / ".ray" / "auth_token").exists():
-    QUIET["RAY_AUTH_MODE"] = "token"
 for _name, _value in QUIET.items():
     os.environ.setdefault(_name, _value)
 
@@ -39,7 +33,7 @@ from segsweep.engine import device_facts  # noqa: E402
 from segsweep.errors import Problem, RunError, first_line  # noqa: E402
 from segsweep.interrupt import Interrupt  # noqa: E402
 from segsweep.runners import Task  # noqa: E402
-from segsweep.runners.ray import disks  # noqa: E402
+from segsweep.runners.ray import disks, joining  # noqa: E402
 from segsweep.runners.ray.adapters import (  # noqa: E402
     Bridge,
     RungAdapter,
@@ -52,13 +46,11 @@ from segsweep.search import Search  # noqa: E402
 from segsweep.spec import SweepSpec  # noqa: E402
 from segsweep.trial import Inputs, Train, run_trial  # noqa: E402
 
-REACH_S = 5.0  # for a connection to a cluster's address
 LOST = (  # of the process or node that ran a task
     ray.exceptions.WorkerCrashedError,
     ray.exceptions.NodeDiedError,
     ray.exceptions.OutOfMemoryError,
 )
-SECRETS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "MLFLOW_TRACKING_PASSWORD")
 
 
 class RayRunner:
@@ -72,24 +64,10 @@ class RayRunner:
     def __init__(self, address: str | None = None, train: Train = run_trial) -> None:
         self.train = train
         self._devices: dict[float, dict[str, Any]] = {}
-        address = address or os.environ.get("RAY_ADDRESS") or "local"
-        self._local = address == "local"
+        address = address or os.environ.get("RAY_ADDRESS") or joining.LOCAL
+        self._local = address == joining.LOCAL
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        if address != "local":
-            _reach(address)
-        try:
-            with _without_secrets():
-                ray.init(
-                    address=address,
-                    include_dashboard=False if address == "local" else None,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            first = str(error).strip().splitlines()[0]
-            hint = "is the cluster up? `ray status` says; leave --address out to run here"
-            raise RunError(Problem(f"no Ray cluster at {address}: {first}", hint=hint)) from error
+        joining.join(address)
 
     def facts(self, spec: SweepSpec) -> dict[str, Any]:
         """See ``Runner``."""
@@ -192,34 +170,8 @@ def _fit(resources: dict[str, float], cpu: int, gpu: float) -> int:
     return min(by_cpu, by_gpu)
 
 
-def _reach(address: str) -> None:
-    """Fail within seconds where nobody listens: Ray itself tries for minutes.
-
-    Raises:
-        RunError: nobody does.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdigit():
-        return  # "auto": Ray looks for a cluster on this machine
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH_S).close()
-    except OSError as error:
-        hint = "is the cluster up? `ray status` says; leave --address out to run here"
-        raise RunError(Problem(f"no Ray cluster at {address}: {error}", hint=hint)) from error
-
-
 def _largest(kind: str) -> float:
     return max((node["Resources"].get(kind, 0.0) for node in ray.nodes()), default=0.0)
-
-
-@contextlib.contextmanager
-def _without_secrets() -> Iterator[None]:
-    """Workers inherit the environment: secrets stay with the driver."""
-    kept = {name: os.environ.pop(name) for name in SECRETS if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(kept)
 
 
 __all__ = ["RayRunner", "Stop"]
