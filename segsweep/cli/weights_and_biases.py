@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -150,13 +151,15 @@ def import_wandb(
 ) -> None:
     """Turn a W&B sweep file into one of segsweep's, and say what could not be taken over.
 
-    Exit code 0: the file can be launched as it is; 3: something in it is to be filled in.
+    Exit code 0: nothing is left to fill in or mend (`validate` looks at the images, too); 3:
+    something is. The same command with more --set writes the file anew while nobody changed it.
     """
-    from segsweep.importing import convert
+    from segsweep.importing import convert, untouched
 
-    if out is not None and out.exists():
+    if out is not None and out.exists() and not untouched(out):
         hint = "name another file with --out, or remove it"
-        raise RunError(Problem("exists already", str(out), hint=hint))
+        what = "exists already, and is not as import-wandb wrote it"
+        raise RunError(Problem(what, str(out), hint=hint))
     made = convert(file, overrides or [])
     if out is not None:
         _write(out, made.text)
@@ -169,19 +172,31 @@ def import_wandb(
     else:
         if out is None:
             typer.echo(made.text, nl=False)
-        _show_imported(Console(stderr=True), made, out)
+        _show_imported(Console(stderr=True), made, out, file, overrides or [])
     if made.missing:
         raise typer.Exit(EXIT_UNDECIDED)
 
 
-def _show_imported(console: Console, made: Imported, out: Path | None) -> None:
-    for title, problems in (("not as it was", made.left), ("to fill in", made.missing)):
+def _show_imported(
+    console: Console, made: Imported, out: Path | None, file: Path, overrides: list[str]
+) -> None:
+    """What became of W&B's file, and the command that goes on."""
+    told = (("not as it was", made.left), ("to fill in or mend", made.missing))
+    for title, problems in told:
         if problems:
             console.print(f"{title}:", style="yellow")
         for problem in problems:
             console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
-    if out is not None:
-        console.print(f"wrote {out}; next   segsweep validate {out}", highlight=False)
+    if out is None:
+        return
+    words, when = ["segsweep", "validate", str(out)], ""
+    if made.missing:
+        words = ["segsweep", "import-wandb", str(file), "--out", str(out)]
+        words += [part for one in [*overrides, *made.fill] for part in ("--set", one)]
+        words += [] if made.fill else ["--set", "KEY=VALUE"]
+        when = ", with your values,"
+    line = f"wrote {out}; next{when}   {shlex.join(words)}"
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _write(out: Path, text: str) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from segsweep import yamlfile
@@ -19,16 +22,42 @@ class Imported:
         data: its keys and values.
         left: what was not taken over, or in other words, each with its line.
         missing: what is to be filled in or mended before it can be launched.
+        fill: where all of that is to be filled in, an example for ``--set`` of each.
     """
 
     data: dict[str, Any]
     left: list[Problem] = field(default_factory=list)
     missing: list[Problem] = field(default_factory=list)
+    fill: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
-        """As YAML."""
-        return yamlfile.dump(self.data)
+        """As YAML; its first line tells whether somebody changed it since."""
+        text = yamlfile.dump(self.data)
+        return _first_line(text) + text
+
+
+def untouched(path: Path) -> bool:
+    """Is that a file that an import wrote, and nobody changed?"""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    first, end, rest = text.partition("\n")
+    return first + end == _first_line(rest)
+
+
+def _first_line(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return f"# by segsweep import-wandb, which may write it anew while it is unchanged ({digest})\n"
+
+
+class Untranslatable(Exception):
+    """A parameter that has no counterpart; the text says why, ``hint`` what to do about it."""
+
+    def __init__(self, why: str, hint: str = "") -> None:
+        super().__init__(why)
+        self.hint = hint
 
 
 class Conversion:
@@ -40,13 +69,15 @@ class Conversion:
     Attributes:
         given: what it says, without values that our file could not hold as they stand.
         data: what ours says so far.
-        places: our path of a parameter → where W&B's file says it.
+        places: our path, of a parameter or another key → where W&B's file says it.
+        renamed: our path of a parameter → what W&B's file calls it, where that is not our word.
     """
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.data: dict[str, Any] = {}
         self.places: dict[str, KeyPath] = {}
+        self.renamed: dict[str, str] = {}
         self.result = Imported(self.data)
         self.given: dict[str, Any] = dict(document.data)
 
@@ -54,6 +85,19 @@ class Conversion:
         """Say what was not taken over as it stands."""
         where = self.document.where(path)
         self.result.left.append(Problem(why, where, yamlfile.dotted(path), hint))
+
+    def where(self, key: str) -> str:
+        """The line of W&B's file from which a key of ours comes; the file where none does.
+
+        Args:
+            key: as in a problem of our file, ``parameters.train.lr.min`` or ``factors.model[0]``.
+        """
+        plain = re.sub(r"^(parameters|factors)\.|\[\d+\]| \(.*\)$", "", key)
+        for path in sorted(self.places, key=len, reverse=True):
+            if plain == path or plain.startswith(f"{path}."):
+                rest = plain[len(path) + 1 :]
+                return self.document.where((*self.places[path], *([rest] if rest else [])))
+        return self.document.name
 
     def whole(self, path: KeyPath, least: int) -> int | None:
         """The whole number at ``path``; None where there is none, which is said of other values."""

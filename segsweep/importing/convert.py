@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from segsweep import cells, spec, yamlfile
-from segsweep.errors import Problem, SpecError
-from segsweep.importing import limits
+from segsweep import cells, losses, spec
+from segsweep.errors import Problem, SpecError, UserError
+from segsweep.importing import limits, merging
 from segsweep.importing.conversion import Conversion, Imported
+from segsweep.importing.lacking import missing
+from segsweep.importing.naming import is_guess, written
 from segsweep.importing.placing import Placing
 from segsweep.metrics.scores import BINARY, BOUNDARY, MULTICLASS, RANKING
 from segsweep.yamlfile import Document
@@ -31,6 +33,13 @@ TAKEN = (
     "early_terminate", "run_cap",
 )  # fmt: skip
 
+# ours that is no parameter → W&B's that it comes from
+KEYS = {
+    "name": "name", "project": "project", "entity": "entity", "description": "description",
+    "method": "method", "metric": "metric", "early_stopping": "early_terminate",
+    "configs_per_cell": "run_cap",
+}  # fmt: skip
+
 
 def convert(path: Path, overrides: Sequence[str] = ()) -> Imported:
     """Turn a W&B sweep file into ours.
@@ -43,7 +52,7 @@ def convert(path: Path, overrides: Sequence[str] = ()) -> Imported:
         SpecError: it is not YAML, has tags or duplicate keys, or is no W&B sweep file; or an
             override is no value of ours.
     """
-    document = yamlfile.read(path, interpolate=False)
+    document = merging.read(path)
     problems = document.problems
     if "factors" in document.data:
         problems.append(Problem("is a sweep file of segsweep already", str(path), "factors"))
@@ -53,6 +62,7 @@ def convert(path: Path, overrides: Sequence[str] = ()) -> Imported:
     if problems:
         raise SpecError(problems)
     work = Conversion(document)
+    work.places |= {ours: (theirs,) for ours, theirs in KEYS.items()}
     for key in TAKEN:
         work.without_variables(key)
     _head(work, path)
@@ -62,7 +72,9 @@ def convert(path: Path, overrides: Sequence[str] = ()) -> Imported:
     made = _overridden(work, overrides)
     _options(work, made)
     limits.budget(work)
-    work.result.missing += _missing(made)
+    _names(work)
+    work.result.left.sort(key=lambda problem: int(problem.where.rpartition(":")[2]))
+    work.result.missing, work.result.fill = missing(work, made)
     return work.result
 
 
@@ -82,6 +94,7 @@ def _overridden(work: Conversion, overrides: Sequence[str]) -> Document:
 
 def _options(work: Conversion, made: Document) -> None:
     """Leave out options that no model and no loss of the sweep has, where these are known."""
+    _guess(work, made)
     read, _ = spec.parse(made)
     if read is None or not {"model", "loss"} <= read.factors.keys():
         return
@@ -89,8 +102,47 @@ def _options(work: Conversion, made: Document) -> None:
     own = [path for path in read.parameters if path in work.places]
     for path in own if built else ():
         if not any(path in cell.parameters for cell in built):
-            del work.data["parameters"][path]
-            work.leave(work.places[path], "no model or loss of the sweep has it: left out")
+            _drop(work, path, "no model or loss of the sweep has it: left out")
+
+
+def _guess(work: Conversion, made: Document) -> None:
+    """Take a bare ``gamma`` for a focal loss's where there is one: a schedule may have it, too."""
+    path = "loss.focal.gamma"
+    factors = made.data.get("factors", {})
+    if not is_guess(work.renamed.get(path, "")) or path not in work.data.get("parameters", {}):
+        return
+    if not any(_is_focal(level) for level in factors.get("loss", ())):
+        hint = f"if it is the focal loss's, write it as {path}"
+        _drop(
+            work, path, "no loss of the sweep is focal, and a schedule may have one: left out", hint
+        )
+
+
+def _is_focal(level: Any) -> bool:
+    try:
+        return "focal" in losses.resolve(level)
+    except UserError:
+        return False
+
+
+def _drop(work: Conversion, path: str, why: str, hint: str = "") -> None:
+    del work.data["parameters"][path]
+    work.renamed.pop(path, None)
+    work.leave(work.places[path], why, hint)
+
+
+def _names(work: Conversion) -> None:
+    """Say which parameters have other names here: in one line where they are not nested."""
+    plain = []
+    for path, name in work.renamed.items():
+        if path == "encoder":
+            continue
+        if "." in name or is_guess(name):
+            work.leave(work.places[path], f"is written {written(path)}")
+        else:
+            plain.append(f"{name} is written {written(path)}")
+    if plain:
+        work.leave(("parameters",), ", ".join(plain))
 
 
 def _head(work: Conversion, path: Path) -> None:
@@ -134,20 +186,3 @@ def _metric(work: Conversion) -> None:
     for key in given:
         if key not in ("name", "goal"):
             work.leave(("metric", key), "has no counterpart")
-
-
-def _missing(made: Document) -> list[Problem]:
-    """What a launch would refuse, and what W&B's file does not hold."""
-    found = []
-    if "dataset" not in made.data or "name" not in made.data["dataset"]:
-        hint = "--set dataset.name=folder --set dataset.root=DIR; without it, synthetic images"
-        found.append(Problem("no data is named", key="dataset.name", hint=hint))
-    for key, example in (("model", "[segnet, unet/resnet34]"), ("loss", "[bce, dice]")):
-        if key not in made.data.get("factors", {}):
-            hint = f"--set 'factors.{key}={example}'"
-            found.append(Problem("no level is named", key=f"factors.{key}", hint=hint))
-    read, problems = spec.parse(made)
-    found += [one for one in problems if not one.key.startswith("factors")]
-    if read is not None and not any(one.key.startswith("factors") for one in found):
-        cells.build(read, {}, lambda at, what: found.append(replace(what, key=what.key or at)))
-    return found

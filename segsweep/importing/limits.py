@@ -34,7 +34,7 @@ def stopping(work: Conversion) -> None:
     elif most is not None:
         # W&B's first bracket is at max_iter / eta^s
         grace = max(1, most // factor ** min(brackets, MOST_BRACKETS))
-        work.data.setdefault("train", {}).setdefault("epochs", most)
+        _epochs(work, most)
     work.data["early_stopping"] = {
         "type": "hyperband",
         "grace_period": grace,
@@ -44,6 +44,14 @@ def stopping(work: Conversion) -> None:
     for key in given:
         if key not in ("type", "eta", "min_iter", "max_iter", "s"):
             work.leave((AT, key), "has no counterpart")
+
+
+def _epochs(work: Conversion, most: int) -> None:
+    """Where nothing else says how long a run is, its last bracket does."""
+    if "train.epochs" not in work.places:
+        path = work.places["train.epochs"] = (AT, "max_iter")
+        work.data.setdefault("train", {})["epochs"] = most
+        work.leave(path, "is written train.epochs, too: no parameter says how many there are")
 
 
 def budget(work: Conversion) -> None:

@@ -9,32 +9,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from segsweep.importing.conversion import Untranslatable
 from segsweep.space import DISTRIBUTIONS
-from segsweep.spec import Train
 from segsweep.yamlfile import KeyPath
 
-# what a parameter is often called, without case and with _ for - and spaces → ours
-PATHS: dict[str, str] = {
-    "lr": "train.lr", "learning_rate": "train.lr", "base_lr": "train.lr",
-    "batch_size": "train.batch_size", "bs": "train.batch_size", "batchsize": "train.batch_size",
-    "epochs": "train.epochs", "epoch": "train.epochs", "num_epochs": "train.epochs",
-    "n_epochs": "train.epochs", "max_epochs": "train.epochs",
-    "weight_decay": "train.weight_decay", "wd": "train.weight_decay",
-    "optimizer": "train.optimizer", "optim": "train.optimizer", "opt": "train.optimizer",
-    "schedule": "train.schedule", "scheduler": "train.schedule", "lr_scheduler": "train.schedule",
-    "augment": "train.augment", "augmentation": "train.augment",
-    "grad_clip": "train.grad_clip", "clip_grad": "train.grad_clip",
-    "gradient_clip_val": "train.grad_clip", "patience": "train.patience",
-    "precision": "train.precision", "gamma": "loss.focal.gamma",
-    "focal_gamma": "loss.focal.gamma", "seed": "seed", "random_seed": "seed",
-    "model": "model", "arch": "model", "architecture": "model", "network": "model",
-    "model_name": "model", "encoder": "encoder", "backbone": "encoder",
-    "encoder_name": "encoder", "loss": "loss", "criterion": "loss", "loss_fn": "loss",
-    "loss_function": "loss", "image_size": "dataset.image_size",
-    "img_size": "dataset.image_size", "input_size": "dataset.image_size",
-    "folds": "folds.k", "k_folds": "folds.k", "n_folds": "folds.k", "num_folds": "folds.k",
-}  # fmt: skip
-OURS = ("model", "loss")  # their further keys are options of models and losses
 EXPONENTS = {
     "log_uniform": (1, "log_uniform_values"),
     "q_log_uniform": (1, "q_log_uniform_values"),
@@ -48,6 +28,8 @@ SAME = {
 NONE_HERE = ("beta", "q_beta")
 SIMPLE = (bool, int, float, str, type(None))
 MAX_EXPONENT = 700.0
+MOST_VALUES = 100  # that a range is listed as
+NORMAL = {"mu": 0.0, "sigma": 1.0}  # W&B's defaults
 
 Given = tuple[KeyPath, str, Mapping[str, Any]]  # where it stands, its dotted name, what it says
 
@@ -61,32 +43,6 @@ def flat(parameters: Mapping[str, Any], path: KeyPath = ("parameters",)) -> Iter
         else:
             names = [str(part) for i, part in enumerate(place) if i % 2]
             yield place, ".".join(names), said if isinstance(said, Mapping) else {"value": said}
-
-
-def path_of(name: str) -> str | None:
-    """Our path for a parameter's name, by rule where there is one; None where there is none.
-
-    Of a nested name the whole is tried, then its end: ``model.backbone`` is the encoder. What is
-    nested as our paths are, ``loss.focal.alpha``, is one of them.
-    """
-    parts = name.lower().replace("-", "_").replace(" ", "_").split(".")
-    while len(parts) > 1 and parts[-1] in ("name", "type"):  # optimizer: {name: …}
-        del parts[-1]
-    plain = ".".join(parts)
-    if plain in PATHS:
-        return PATHS[plain]
-    section, rest = parts[0], parts[1:]
-    if section == "loss" and len(rest) == 2 and all(rest):  # its last word may mean another loss's
-        return plain
-    if parts[-1] in PATHS:
-        return PATHS[parts[-1]]
-    if section == "train":
-        return plain if len(rest) == 1 and rest[0] in Train.model_fields else None
-    return plain if section in OURS and rest and all(rest) else None
-
-
-class Untranslatable(Exception):
-    """A parameter that has no counterpart; the text says why."""
 
 
 def translate(said: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -103,6 +59,12 @@ def translate(said: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         result |= _distribution(kind, said)
     if kind in EXPONENTS:
         notes.append(f"{kind} has exponents as bounds: written as values")
+    if str(kind).endswith("normal"):
+        absent = {key: value for key, value in NORMAL.items() if key not in said}
+        result |= absent
+        notes += [
+            f"{kind} has no {key}: W&B's default {absent[key]:g} is written" for key in absent
+        ]
     if "q" in said:
         if str(kind).startswith("q_"):
             result["q"] = said["q"]
@@ -151,9 +113,24 @@ def values_of(said: Mapping[str, Any]) -> list[Any] | None:
         return [said["value"]]
     low, high = said.get("min"), said.get("max")
     whole = said.get("distribution", "int_uniform") == "int_uniform"
-    if whole and isinstance(low, int) and isinstance(high, int) and high - low < 100:
+    if whole and isinstance(low, int) and isinstance(high, int) and high - low < MOST_VALUES:
         return list(range(low, high + 1))
     return None
+
+
+def steps_of(said: Mapping[str, Any]) -> list[Any] | None:
+    """What W&B's grid makes of a translated ``q_uniform``; None of others.
+
+    It takes ``numpy.arange``, so without max, or with it where rounding has it so.
+    """
+    if said.get("distribution") != "q_uniform":
+        return None
+    low, high, q = _number(said, "min"), _number(said, "max"), float(said.get("q", 1.0))
+    count = (high - low) / q if q > 0 else math.inf
+    if not 0 < count <= MOST_VALUES:
+        raise Untranslatable(f"a grid needs values, and its steps of q are not 1 to {MOST_VALUES}")
+    steps = [float(f"{step:.12g}") for step in np.arange(low, high, q).tolist()]
+    return [int(step) for step in steps] if all(s.is_integer() for s in (low, q)) else steps
 
 
 def _number(said: Mapping[str, Any], key: str) -> float:

@@ -7,14 +7,17 @@ from typing import Any, get_args
 
 from segsweep import cells, losses, models, yamlfile
 from segsweep.errors import UserError
-from segsweep.importing.conversion import Conversion
-from segsweep.importing.parameters import Untranslatable, flat, path_of, translate, values_of
+from segsweep.importing.conversion import Conversion, Untranslatable
+from segsweep.importing.naming import FACTORS, is_guess, path_of
+from segsweep.importing.parameters import flat, steps_of, translate, values_of
 from segsweep.registry import suggest
 from segsweep.spec import Train
 from segsweep.yamlfile import KeyPath
 
-FACTORS = ("model", "encoder", "loss")
 OUTSIDE = ("dataset.", "folds.", "metric.")
+WHOLE = {
+    "train.epochs", "train.batch_size", "train.patience", "seed", "folds.k", "dataset.image_size",
+}  # fmt: skip
 WORDS: dict[str, Collection[str]] = {
     "train.precision": get_args(Train.model_fields["precision"].annotation),
     **{f"train.{key}": table for key, table in cells.TRAIN_NAMES.items()},
@@ -33,21 +36,22 @@ class Placing:
         self.levels: dict[str, list[Any]] = {}
 
     def all(self) -> None:
-        """Place every parameter, or say why not."""
-        for place, name, said in flat(self.work.given.get("parameters", {})):
-            path = path_of(name)
+        """Place every parameter, or say why not; what is a guess gives way to what is not."""
+        given = flat(self.work.given.get("parameters", {}))
+        for place, name, said in sorted(given, key=lambda one: is_guess(one[1])):
             try:
-                if path is None:
-                    raise Untranslatable("is no setting here")
+                path = path_of(name)
                 if path in self.work.places:
                     first = yamlfile.dotted(self.work.places[path])
                     raise Untranslatable(f"{path} is {first} already")
                 ours, notes = translate(said)
-                self._put(path, place, self._in_our_words(path, place, ours))
+                self._put(path, place, self._in_our_words(path, place, _whole(path, ours)))
             except Untranslatable as error:
-                self.work.leave(place, f"{error}: left out")
+                self.work.leave(place, f"{error}: left out", error.hint)
                 continue
             self.work.places[path] = place
+            if name != path:
+                self.work.renamed[path] = name
             for note in notes:
                 self.work.leave(place, note)
         self._factors()
@@ -81,8 +85,10 @@ class Placing:
         elif path.startswith(OUTSIDE) or path == "seed":
             raise Untranslatable("is one value for the whole sweep here")
         elif self.data["method"] == "grid":
+            if listed is None and (listed := steps_of(ours)) is not None:
+                self.work.leave(place, f"is written as the values of W&B's grid, {_range(listed)}")
             if listed is None:
-                raise Untranslatable("a grid needs values:")
+                raise Untranslatable("a grid needs values")
             self.data.setdefault("parameters", {})[path] = {"values": listed}
         else:
             self.data.setdefault("parameters", {})[path] = ours
@@ -123,3 +129,20 @@ class Placing:
                 self.work.leave(self.work.places[factor], f"{first.what}: left out", first.hint)
         if known:
             self.data.setdefault("factors", {})[factor] = known
+
+
+def _whole(path: str, ours: dict[str, Any]) -> dict[str, Any]:
+    """16.0 as 16, where only whole numbers can stand."""
+
+    def number(value: Any) -> Any:
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    if path in WHOLE and "value" in ours:
+        return ours | {"value": number(ours["value"])}
+    if path in WHOLE and "values" in ours:
+        return ours | {"values": [number(value) for value in ours["values"]]}
+    return ours
+
+
+def _range(values: Sequence[Any]) -> str:
+    return f"{values[0]:g} to {values[-1]:g}"

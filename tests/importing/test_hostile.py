@@ -12,7 +12,8 @@ from segsweep import yamlfile
 from segsweep.cli import app
 from segsweep.errors import SpecError
 from segsweep.importing import Imported, convert
-from segsweep.importing.parameters import path_of
+from segsweep.importing.conversion import Untranslatable
+from segsweep.importing.naming import path_of
 
 SEARCH = "method: random\nparameters: {lr: {min: 0.001, max: 0.1}}\n"
 
@@ -38,27 +39,62 @@ def said(made: Imported) -> dict[str, str]:
         ("model.encoder.name", "encoder"),
         ("model.width", "model.width"),
         ("loss.focal.alpha", "loss.focal.alpha"),
-        ("loss.tversky.gamma", "loss.tversky.gamma"),
+        ("loss.dice.weight", "loss.dice.weight"),
         ("loss.gamma", "loss.focal.gamma"),
+        ("criterion.gamma", "loss.focal.gamma"),
+        ("focal.gamma", "loss.focal.gamma"),
+        ("loss.focal.gamma", "loss.focal.gamma"),
         ("train.lr", "train.lr"),
         ("train.learning-rate", "train.lr"),
         ("train.grad_clip", "train.grad_clip"),
-        ("train.momentum", None),
-        ("train.", None),
-        ("model.", None),
         ("optimizer.name", "train.optimizer"),
+        ("optim.lr", "train.lr"),
+        ("train.optimizer.lr", "train.lr"),
+        ("hparams.LR", "train.lr"),
+        ("data.batch_size", "train.batch_size"),
+        ("early_stopping.patience", "train.patience"),
     ],
 )
 def test_a_nested_name_is_looked_up_before_it_is_taken_for_one_of_ours(
-    name: str, path: str | None
+    name: str, path: str
 ) -> None:
     assert path_of(name) == path
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("scheduler.gamma", "gamma below scheduler may be another than loss.focal.gamma"),
+        ("scheduler.patience", "patience below scheduler may be another than train.patience"),
+        ("model.encoder.lr", "lr below model.encoder may be another than train.lr"),
+        ("discriminator.lr", "may be another than train.lr"),
+        ("discriminator.optimizer.lr", "may be another than train.lr"),
+        ("warmup.epochs", "may be another than train.epochs"),
+        ("pretrain.epochs", "may be another than train.epochs"),
+        ("val.batch_size", "may be another than train.batch_size"),
+        ("ema.gamma", "may be another than loss.focal.gamma"),
+        ("teacher.model", "model below teacher may be another than factors.model"),
+        ("teacher.model.name", "model below teacher may be another than factors.model"),
+        ("teacher.encoder", "encoder below teacher may be another than factors.model"),
+        ("augmentation.precision", "may be another than train.precision"),
+        ("loss.weight_decay", "may be another than train.weight_decay"),
+        ("loss.tversky.gamma", "may be another than loss.focal.gamma"),
+        ("model.encoder_weights", "belongs to the levels of factors.model here"),
+        ("train.momentum", "is no setting here"),
+        ("loss.focal.beta", "is no setting here"),
+        ("train.", "is no setting here"),
+        ("model.", "is no setting here"),
+    ],
+)
+def test_a_nested_name_that_may_mean_another_is_left_out(name: str, why: str) -> None:
+    with pytest.raises(Untranslatable, match=why):
+        path_of(name)
+
+
 TWICE = {
-    "{encoder: {parameters: {lr: {value: 0.1}}}, head: {parameters: {lr: {value: 0.2}}}}": (
-        "parameters.head.parameters.lr",
-        "train.lr is parameters.encoder.parameters.lr already: left out",
+    "{train: {parameters: {lr: {value: 0.1}}}, optim: {parameters: {lr: {value: 0.2}}}}": (
+        "parameters.optim.parameters.lr",
+        "train.lr is parameters.train.parameters.lr already: left out",
         {"train": {"lr": 0.1}},
     ),
     "{lr: {min: 0.001, max: 0.1}, learning_rate: {min: 0.1, max: 0.2}}": (
@@ -83,7 +119,8 @@ TWICE = {
 def test_the_first_of_two_for_one_path_is_kept(tmp_path: Path, parameters: str) -> None:
     made = imported(tmp_path, f"method: random\nparameters: {parameters}")
     later, why, kept = TWICE[parameters]
-    assert said(made) == {later: why}
+    assert said(made)[later] == why
+    assert set(said(made)) <= {later, "parameters"}
     sections = ("train", "parameters", "factors")
     assert {key: made.data[key] for key in sections if key in made.data} == kept
 

@@ -172,7 +172,10 @@ def test_nested_parameters_and_constants_find_their_place(tmp_path: Path) -> Non
     assert set(made.data["parameters"]) == {"train.optimizer", "train.lr"}
     assert made.data["train"] == {"epochs": 3}
     left = said(made)
-    assert list(left) == ["parameters.optimizer.parameters.momentum"]
+    below = "parameters.optimizer.parameters"
+    assert list(left) == ["parameters", *(f"{below}.{key}" for key in ("name", "lr", "momentum"))]
+    assert left[f"{below}.lr"] == "is written train.lr"
+    assert left["parameters"] == "epochs is written train.epochs"
     assert "no setting here" in left["parameters.optimizer.parameters.momentum"]
 
 
@@ -182,7 +185,8 @@ def test_hyperband_counts_from_its_first_bracket(tmp_path: Path) -> None:
     assert made.data["early_stopping"] == wanted
     assert made.data["train"]["epochs"] == 27
     assert made.data["configs_per_cell"] == 9
-    assert {"early_terminate", "metric.target", "run_cap"} == set(said(made))
+    told = {"early_terminate", "early_terminate.max_iter", "metric.target", "run_cap"}
+    assert told | {"parameters"} == set(said(made))
     made = imported(tmp_path, FILES["min_iter"])
     assert made.data["early_stopping"]["grace_period"] == 4
     assert made.data["early_stopping"]["reduction_factor"] == 2
@@ -213,13 +217,11 @@ def test_everything_else_has_its_reason(tmp_path: Path) -> None:
     assert made.data["entity"] == "e"
     assert made.data["description"] == "what for"
     assert made.data["replicates"] == 3
-    assert {f"parameters.{key}" for key in ("lr", "seed", "anchors", "dropout", "img_size")} == set(
-        said(made)
-    )
+    told = {f"parameters.{key}" for key in ("lr", "seed", "anchors", "dropout", "img_size")}
+    assert told | {"parameters"} == set(said(made))
     left = said(imported(tmp_path, FILES["cluster"]))
-    assert {"method", "job", "controller", "parameters.lr", "parameters.note", "run_cap"} == set(
-        left
-    )
+    told = {"method", "job", "controller", "parameters", "parameters.lr", "parameters.note"}
+    assert told | {"run_cap"} == set(left)
     left = said(imported(tmp_path, FILES["script"]))
     assert "starts no script" in left["program"]
     assert "starts no command" in left["command"]
@@ -271,7 +273,7 @@ def test_an_existing_file_is_kept_and_json_tells_the_same(tmp_path: Path) -> Non
         CliRunner().invoke(app, ["import-wandb", str(path), "--json"]).stdout
     )
     assert told["sweep"] == convert(path).data
-    assert [one["key"] for one in told["left"]] == ["program", "command"]
+    assert [one["key"] for one in told["left"]] == ["program", "command", "parameters"]
 
 
 def test_what_hyperband_does_not_need_beside_min_iter_is_named(tmp_path: Path) -> None:
