@@ -36,12 +36,15 @@ class LoadedRun:
         spec: the settings of its last launch.
         events: its whole ledger.
         undecided: trials without a verdict and why; only where ``launch`` has just returned.
+        notes: damage that was made good, and what went wrong beside the trials, such as W&B; as
+            ``undecided``.
     """
 
     path: Path
     spec: SweepSpec
     events: list[Event]
     undecided: Mapping[str, str]
+    notes: Sequence[str] = ()
 
     @property
     def trials(self) -> pa.Table:
@@ -157,4 +160,5 @@ def launch(
     if outcome.exit_code == EXIT_INTERRUPTED:
         raise KeyboardInterrupt
     found = rundir.load(outcome.run_directory)
-    return LoadedRun(found.path, found.spec, found.events, outcome.undecided)
+    notes = (*outcome.notes, *outcome.warnings)
+    return LoadedRun(found.path, found.spec, found.events, outcome.undecided, notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from rich.console import Console
 import segsweep
 from segsweep.errors import RunError, SpecError, UnknownName, UserError
 from segsweep.runners.start import start
+from tests.doubles.wandb_server import WandbServer
 from tests.helpers import events, tiny, write_sweep
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -110,3 +112,25 @@ def test_a_runner_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     with pytest.raises(UnknownName, match="unknown runner"):
         start("rya", None, Console(quiet=True))
+
+
+def test_a_launch_online_after_one_offline_in_the_same_process_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B stays in the mode that a process began it in."""
+    import wandb
+
+    with WandbServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        wandb.teardown()
+        try:
+            for mode in ("offline", "online"):
+                changes: dict[str, Any] = {"factors__loss": ["bce"], "train__epochs": 1}
+                data = tiny(configs_per_cell=1, wandb={"mode": mode}, **changes)
+                data |= {"name": mode, "storage_path": str(tmp_path)}
+                run = segsweep.launch(data, runner="inline", progress=False)
+                assert run.notes == ()
+            assert len(server.runs) == 2 + 1
+        finally:
+            wandb.teardown()

@@ -21,7 +21,7 @@ from segsweep.calibrate.targets import Target, foreign, own
 from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError, WeightsError
 from segsweep.identity import short_cells, short_params
-from segsweep.opening import CACHE, Opened, open_data
+from segsweep.opening import CACHE, Opened, open_data, renamed_classes
 from segsweep.rundir import Run
 from segsweep.runners import Runner
 from segsweep.runners.start import start
@@ -39,7 +39,7 @@ class Outcome:
         computed: files of logits that were computed; ``found`` those that were there.
         notes: what people should know.
         temperatures: of the grid.
-        warnings: of W&B.
+        warnings: of trackers.
     """
 
     folder: Path
@@ -77,10 +77,10 @@ def calibrate(
     """
     console = console or Console(quiet=True)
     found = rundir.load(rundir.find(run))
-    spec = overridden(found.spec, overrides, datasets or {})
+    spec = overridden(_located(found), overrides, datasets or {})
     state = SearchState(found.metric, found.events)
     configs = _chosen(spec, state, every)
-    lock = rundir.Lock(found.path)
+    lock = rundir.Lock(found.path, "calibrate")
     try:
         with console.status("reading the images"):
             opened = open_data(found)
@@ -95,12 +95,23 @@ def calibrate(
         computed, shared = _compute(shared, items, configs, spec, runner, address, console)
         judged = _judged(found, spec, state, configs, shared, console)
         save(found.path, judged, opened.prepared.fingerprint)
+        warnings = track(spec, found.path, judged)  # a launch would write to the same trackers
     finally:
         lock.release()
-    warnings = track(spec, found.path, judged)
     notes = list(notes_of(judged))
     scale = grid(spec.calibration.temperatures)
     return Outcome(found.path, judged, computed, len(items) - computed, notes, scale, warnings)
+
+
+def _located(run: Run) -> SweepSpec:
+    """Its settings; paths of other datasets begin where its own data's do, at the launch's."""
+    section = run.spec.calibration
+    datasets = {
+        name: one.model_copy(update={"root": run.located(one.root)}) if one.root else one
+        for name, one in section.datasets.items()
+    }
+    section = section.model_copy(update={"datasets": datasets})
+    return run.spec.model_copy(update={"calibration": section})
 
 
 def _shared(run: Run, spec: SweepSpec, opened: Opened) -> Shared:
@@ -147,11 +158,7 @@ def save(folder: Path, judged: Sequence[Judged], fingerprint: str) -> None:
 
 
 def track(spec: SweepSpec, folder: Path, judged: Sequence[Judged]) -> list[str]:
-    """Give W&B a run a model; what went wrong, a line each."""
-    if "wandb" not in spec.tracking or spec.wandb_mode == "disabled":
-        return []
-    from segsweep.tracking.calibration import log
-
+    """Give each tracker a run a model; what went wrong, a line each."""
     models = [
         tracking.CalibratedModel(
             config_id=one.subject.config_id,
@@ -163,7 +170,8 @@ def track(spec: SweepSpec, folder: Path, judged: Sequence[Judged]) -> list[str]:
         )
         for one in judged
     ]
-    return log(spec, folder, models)
+    tracker = tracking.make(spec, folder)
+    return [*tracker.calibrated(models), *tracker.close()]
 
 
 def _chosen(spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigState]:
@@ -184,6 +192,10 @@ def _chosen(spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigStat
 
 
 def _same_data(run: Run, opened: Opened) -> None:
+    classes = opened.data.classes
+    if what := renamed_classes(run.split.get("classes", classes), classes):
+        hint = "calibrate it with the segsweep that trained it"
+        raise RunError(Problem(what, str(run.path), "dataset.classes", hint))
     hint = "restore the images that the run was trained on"
     if run.split["fingerprint"] != opened.prepared.fingerprint:
         raise RunError(Problem("the images have changed since", str(run.path), "dataset", hint))

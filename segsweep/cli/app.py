@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
@@ -19,6 +19,7 @@ from segsweep.cli import complete, show
 from segsweep.errors import (
     EXIT_INTERRUPTED,
     EXIT_UNDECIDED,
+    Problem,
     SegsweepError,
     UserError,
 )
@@ -77,26 +78,36 @@ def guarded(command: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(command)
     def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        as_json = bool(kwargs.get("as_json"))
         try:
             return command(*args, **kwargs)
         except UserError as error:
             show.problems(Console(stderr=True), error)
-            if kwargs.get("as_json"):
-                print_json({"problems": [asdict(problem) for problem in error.problems]})
+            _told(as_json, error.problems)
             raise typer.Exit(error.exit_code) from error
         except SegsweepError as error:
-            Console(stderr=True).print(f"error: {error}", style="red", markup=False)
+            _ended(as_json, f"error: {error}")
             raise typer.Exit(error.exit_code) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            text = f"the disk is full: {error}; free some space and launch again to go on"
-            Console(stderr=True).print(text, style="red", markup=False)
+            _ended(as_json, f"the disk is full: {error}; free some space and launch again to go on")
             raise typer.Exit(EXIT_UNDECIDED) from error
         except KeyboardInterrupt as error:
+            _ended(as_json, "interrupted; the same command goes on", style="yellow")
             raise typer.Exit(EXIT_INTERRUPTED) from error
 
     return inner
+
+
+def _ended(as_json: bool, text: str, style: str = "red") -> None:
+    Console(stderr=True).print(text, style=style, markup=False, soft_wrap=True)
+    _told(as_json, [Problem(text)])
+
+
+def _told(as_json: bool, problems: Sequence[Problem]) -> None:
+    if as_json:
+        print_json({"problems": [asdict(problem) for problem in problems]})
 
 
 def print_json(payload: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from segsweep.status import Status
 
 LISTED = 50  # problems shown in full
+MLFLOW = "mlflow.db"  # the local store, in the run directory
 
 
 def problems(console: Console, error: UserError) -> None:
@@ -62,7 +65,7 @@ def checked(console: Console, found: Checked, sweep: str) -> None:
         f"{held['holdout_images']} held out",
         highlight=False,
     )
-    console.print(f"next        segsweep plan {sweep}", markup=False, highlight=False)
+    _next(console, f"segsweep plan {sweep}")
 
 
 def plan(console: Console, made: Plan, sweep: str) -> None:
@@ -98,7 +101,7 @@ def plan(console: Console, made: Plan, sweep: str) -> None:
         f"{human(made.logits_bytes)} of validation logits on disk; early stopping makes all less",
         highlight=False,
     )
-    console.print(f"next        segsweep launch {sweep}", markup=False, highlight=False)
+    _next(console, f"segsweep launch {sweep}")
 
 
 def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
@@ -193,7 +196,7 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
     for note in ended.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     for warning in ended.warnings:
-        console.print(f"note: W&B: {warning}", style="yellow", markup=False)
+        console.print(f"note: {warning}", style="yellow", markup=False, soft_wrap=True)
     console.print()
     if not ended.started and not interrupted:
         console.print("nothing was missing: every trial of it is there")
@@ -204,11 +207,21 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
         go_on(console, f"segsweep launch {sweep}")
         return
     if ended.undecided:
-        console.print(f"next        segsweep launch {sweep} --retry failed", highlight=False)
-    console.print(f"next        segsweep compare {name}", highlight=False)
-    console.print(f"            segsweep report {name}", highlight=False)
-    if "wandb" in ended.spec.tracking and ended.spec.wandb_mode == "offline":
-        console.print(f"            segsweep sync {name}", highlight=False)
+        _next(console, f"segsweep launch {sweep} --retry failed")
+    _next(console, f"segsweep compare {name}", f"segsweep report {name}")
+    online, lost = ended.spec.wandb_mode == "online", any("W&B" in one for one in ended.warnings)
+    if "wandb" in ended.spec.tracking and (lost if online else ended.spec.wandb_mode == "offline"):
+        _next(console, f"segsweep sync {name}", head="")
+    store = ended.run_directory / MLFLOW
+    if "mlflow" in ended.spec.tracking and store.exists():
+        _next(console, f"mlflow ui --backend-store-uri sqlite:///{_short(store)}", head="")
+
+
+def _next(console: Console, *commands: str, head: str = "next") -> None:
+    """Commands to go on with, each on a line that can be copied."""
+    for place, command in enumerate(commands):
+        text = f"{'' if place else head:12}{command}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def exported(console: Console, found: Exported) -> None:
@@ -218,7 +231,8 @@ def exported(console: Console, found: Exported) -> None:
         "ensemble": "the ensemble of its fold models",
         "retrained": "fitted once more on all images",
     }
-    console.print(f"{found.cell}, config {found.config_id}: {words[found.kind]}", highlight=False)
+    head = f"{found.cell}, config {found.config_id}: {words[found.kind]}"
+    console.print(head, markup=False, highlight=False)
     if (graph := found.graph) is not None:
         size = "any size" if graph.any_size else "one size"
         console.print(
@@ -228,7 +242,8 @@ def exported(console: Console, found: Exported) -> None:
         )
     for note in found.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
-    console.print(f"next        segsweep predict {_short(found.out)} IMAGES --out DIR")
+    place = shlex.quote(str(_short(found.out)))
+    _next(console, f"segsweep predict {place} IMAGES --out DIR")
 
 
 @contextmanager
@@ -243,13 +258,11 @@ def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
 def predicted(console: Console, found: Predicted) -> None:
     """How many images are done, and each that is not."""
     there = f" ({found.already} were there already)" if found.already else ""
-    console.print(
-        f"{counted(found.done, 'image')} by {found.runtime}{there}, results in {_short(found.out)}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for how, count in found.converted.items():
-        console.print(f"note: {count} converted: {how}", style="yellow", markup=False)
+    place = shlex.quote(str(_short(found.out)))
+    head = f"{counted(found.done, 'image')} by {found.runtime}{there}, results in {place}"
+    console.print(head, markup=False, highlight=False, soft_wrap=True)
+    for note in found.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     if found.failed:
         console.print(f"{len(found.failed)} not predicted:", style="red")
         for problem in found.failed:
@@ -270,11 +283,18 @@ def _short(path: Path) -> Path:
 
 
 def doctor(console: Console, found: Sequence[Finding]) -> None:
-    """A line a finding; what is missing with the way to get it."""
-    marks = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "missing": "[red]✗[/]"}
-    grid = Table.grid(padding=(0, 2))
+    """A line a finding, below it how to get what is not there; at the end, what is missing."""
+    marks = {"ok": ("✓", "green"), "note": ("•", "yellow"), "missing": ("✗", "red")}
+    width = max(len(finding.what) for finding in found if len(finding.what) <= 27)
     for finding in found:
-        grid.add_row(marks[finding.state], Text(finding.what), Text(finding.found))
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(width=1)
+        grid.add_column(min_width=width)
+        mark, colour = marks[finding.state]
+        grid.add_row(Text(mark, style=colour), Text(finding.what), Text(finding.found))
+        console.print(grid)
         if finding.hint:
-            grid.add_row("", "", Text(finding.hint, style="dim"))
-    console.print(grid)
+            console.print(Padding(Text(finding.hint, style="dim"), (0, 0, 0, 6)))
+    lacking = list(dict.fromkeys(f.what for f in found if f.state == "missing"))
+    text = f"missing: {', '.join(lacking)}" if lacking else "nothing that is needed is missing"
+    console.print(Text(f"\n{text}", style="red" if lacking else "green"))

@@ -21,7 +21,7 @@ def outcome(console: Console, ended: Outcome) -> None:
     _table(console, rows)
     for line in [*lines, *fixed]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for note in [*ended.notes, *(f"W&B: {text}" for text in ended.warnings)]:
+    for note in [*ended.notes, *ended.warnings]:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.print(
         f"\n{ended.computed} files of logits computed, {ended.found} were there; results in "

@@ -98,7 +98,9 @@ def launch(
 
 @app.command(rich_help_panel=PANEL)
 @guarded
-def schema() -> None:
+def schema(
+    _as_json: Annotated[bool, typer.Option("--json", help="It prints nothing else.")] = False,
+) -> None:
     """Print a JSON Schema of sweep files, for editors."""
     from segsweep.schema import json_schema
 

@@ -15,34 +15,7 @@ from segsweep.errors import Problem
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
 
-__all__ = ["CalibratedModel", "NullTracker", "Tracker", "make"]
-
-
-class Tracker(Protocol):
-    """What a launch needs of a tracker."""
-
-    def remember(self, events: Sequence[Event]) -> None:
-        """Know what earlier launches did; it has been tracked already."""
-
-    def on_event(self, event: Event) -> None:
-        """Take one ledger event in; returns at once and raises nothing."""
-
-    def close(self) -> list[str]:
-        """Write what is left; what went wrong, a line each."""
-
-
-class NullTracker:
-    """Tracks nothing."""
-
-    def remember(self, events: Sequence[Event]) -> None:
-        """See ``Tracker``."""
-
-    def on_event(self, event: Event) -> None:
-        """See ``Tracker``."""
-
-    def close(self) -> list[str]:
-        """See ``Tracker``."""
-        return []
+__all__ = ["CalibratedModel", "NullTracker", "Tracker", "catch_up", "make"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +36,40 @@ class CalibratedModel:
     diagrams: Sequence[Mapping[str, Any]]
 
 
+class Tracker(Protocol):
+    """What a launch, and a calibration, needs of a tracker."""
+
+    def remember(self, events: Sequence[Event]) -> None:
+        """Know what earlier launches did; what has not been tracked of it is written."""
+
+    def on_event(self, event: Event) -> None:
+        """Take one ledger event in; returns at once and raises nothing."""
+
+    def calibrated(self, models: Sequence[CalibratedModel]) -> list[str]:
+        """Write what a calibration found, in place of an earlier one; as ``close`` otherwise."""
+
+    def close(self) -> list[str]:
+        """Write what is left; what went wrong, a line each."""
+
+
+class NullTracker:
+    """Tracks nothing."""
+
+    def remember(self, events: Sequence[Event]) -> None:
+        """See ``Tracker``."""
+
+    def on_event(self, event: Event) -> None:
+        """See ``Tracker``."""
+
+    def calibrated(self, models: Sequence[CalibratedModel]) -> list[str]:
+        """See ``Tracker``."""
+        return []
+
+    def close(self) -> list[str]:
+        """See ``Tracker``."""
+        return []
+
+
 class Several:
     """Passes on to each of several trackers."""
 
@@ -78,6 +85,10 @@ class Several:
         """See ``Tracker``."""
         for tracker in self.trackers:
             tracker.on_event(event)
+
+    def calibrated(self, models: Sequence[CalibratedModel]) -> list[str]:
+        """See ``Tracker``."""
+        return [text for tracker in self.trackers for text in tracker.calibrated(models)]
 
     def close(self) -> list[str]:
         """See ``Tracker``."""
@@ -106,3 +117,15 @@ def make(spec: SweepSpec, run_directory: Path) -> Tracker:
     if not trackers:
         return NullTracker()
     return trackers[0] if len(trackers) == 1 else Several(trackers)
+
+
+def catch_up(spec: SweepSpec, run_directory: Path, events: Sequence[Event]) -> list[str]:
+    """Bring the trackers up to a sweep that has nothing left to run; as ``Tracker.close``.
+
+    W&B is left alone where the last launch closed: it kept offline what it could not send.
+    """
+    closed = bool(events) and events[-1]["event"] == "close"
+    kept = [name for name in spec.tracking if not (name == "wandb" and closed)]
+    tracker = make(spec.model_copy(update={"tracking": kept}), run_directory)
+    tracker.remember(events)
+    return tracker.close()

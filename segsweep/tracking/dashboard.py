@@ -199,9 +199,9 @@ def _parallel(best: Any, keys: Keys) -> Any:
 def _bars(best: Any, metric: str, by: str) -> Any:
     import wandb_workspaces.reports.v2 as wr
 
-    spread = "mean and standard deviation over folds"
+    over = "folds" if by == "config_id" else "all its trials, those that were stopped too"
     return wr.BarPlot(
-        title=f"{metric} by {by.removesuffix('_id')}: {spread}",
+        title=f"{metric} by {by.removesuffix('_id')}: mean and standard deviation over {over}",
         metrics=[best],
         groupby=wr.Config(by),
         groupby_aggfunc="mean",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from segsweep.rundir import Run
 from segsweep.tracking import wandb_remembered, wandb_service
 from segsweep.tracking.dashboard import Dashboard, Keys, build
-from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, WandbRuns, describe, environment
+from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, WandbRuns
+from segsweep.tracking.wandb_session import describe, environment
 
 SAVED = "dashboard.json"  # in the run directory's wandb/
 

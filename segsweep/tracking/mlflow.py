@@ -1,160 +1,293 @@
-"""MLflow as a tracker: one run a trial in a local store, written by a thread of the driver.
+"""MLflow as a tracker: one run a trial, and one for the sweep, written by a thread of the driver.
 
-The store is ``mlflow.db`` in the run directory; ``mlflow ui --backend-store-uri sqlite:///…`` shows
-it. ``MLFLOW_TRACKING_URI`` names a server instead. A run is known by the tags ``segsweep.trial``
-and ``sweep``, so that a later launch goes on with it; an epoch is written once.
+The store is ``mlflow.db`` in the run directory, or the server that ``MLFLOW_TRACKING_URI`` names.
+What it lacks of the ledger, a trial or its last epochs or its end, is written when it can be: at a
+later event, at the end of the launch, or by the next launch. Again and again is the same as once.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
+import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from segsweep.identity import short_params
+from segsweep import pixelcounts, results
+from segsweep.data import palette
+from segsweep.identity import counted
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
+from segsweep.tracking import CalibratedModel, examples, mlflow_calibration
+from segsweep.tracking.mlflow_runs import (
+    CONFIG,
+    EPOCH,
+    OF,
+    TAG,
+    Kept,
+    MlflowRuns,
+    brisk,
+    reason,
+    refused,
+    table,
+)
 from segsweep.tracking.names import curves
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from segsweep.tracking.wandb_rows import BEST, PAINTED, SWEEP, TRIALS, Known
+from segsweep.tracking.wandb_session import describe
 
 PATIENCE_S = 60.0  # how long `close` waits where nothing is written any more
-TAG, SWEEP = "segsweep.trial", "sweep"  # together they name a run
-STATUS = {"finished": "FINISHED", "stopped": "FINISHED"}  # all else is FAILED
+GIVE_UP = 3  # requests in a row that MLflow did not answer
+PAUSE_S = 60.0  # and how long it is left alone then
+STATUS = {"finished": "FINISHED", "stopped": "FINISHED"}  # all else that has ended is FAILED
 
 
-class MlflowTracker:
-    """Listens to the ledger.
+class MlflowTracker(Known):
+    """Listens to the ledger and writes in a thread of its own.
 
     Args:
-        spec: the sweep; its project is the experiment.
-        run_directory: where the store lies.
+        spec: the sweep.
+        run_directory: where the store lies, and ``trials/``.
     """
 
     def __init__(self, spec: SweepSpec, run_directory: Path) -> None:
-        self.spec = spec
-        local = f"sqlite:///{run_directory.absolute() / 'mlflow.db'}"
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or local
-        self.artifacts = (run_directory.absolute() / "mlflow").as_uri()
-        self.configs: dict[str, Event] = {}
-        self.starts: dict[str, Event] = {}
-        self.epochs: dict[str, dict[int, Event]] = {}
-        self.ends: dict[str, Event] = {}
-        self.runs: dict[str, str] = {}  # trial → MLflow's run
-        self.written: dict[str, int] = {}  # trial → its last epoch there
+        super().__init__(spec, run_directory)
+        self.runs = MlflowRuns(spec, run_directory)
+        self.begun: set[str] = set()  # trials that this launch goes on with
+        self.closing = False
         self.errors: list[str] = []
+        self.lost = ""  # why MLflow did not answer the last time
+        self.failures = 0  # requests in a row that it did not answer
         self.done = 0
-        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._again = 0.0
+        self._actions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
         self._thread.start()
 
     def remember(self, events: Sequence[Event]) -> None:
-        """See ``Tracker``."""
+        """See ``Tracker``. What the store lacks of it is written."""
         for event in events:
-            self._note(event)
+            self.note(event)
+        if self.trials:
+            self._actions.put(self._catch_up)
 
     def on_event(self, event: Event) -> None:
         """See ``Tracker``."""
-        self._events.put(event)
+        self._actions.put(lambda: self._take(event))
+
+    def calibrated(self, models: Sequence[CalibratedModel]) -> list[str]:
+        """See ``Tracker``."""
+        return mlflow_calibration.log(self.spec, self.place, models)
 
     def close(self) -> list[str]:
-        """See ``Tracker``."""
-        self._events.put(None)
+        """See ``Tracker``. Waits as long as something is written, else ``PATIENCE_S``."""
+        self._actions.put(None)
         before = -1
         while self._thread.is_alive() and self.done != before:
             before = self.done
             self._thread.join(PATIENCE_S)
         if self._thread.is_alive():
-            self.errors.append(f"MLflow did not finish within {PATIENCE_S:.0f} s")
+            self._say(f"MLflow did not finish within {PATIENCE_S:.0f} s")
         return self.errors
 
     # the thread
 
     def _work(self) -> None:
-        client: MlflowClient | None = None
-        experiment = ""
-        while (event := self._events.get()) is not None:
-            try:
-                self._note(event)
-                if event["event"] in ("start", "epoch", "end"):
-                    if client is None:
-                        client, experiment = self._connect()
-                    self._write(client, experiment, event["trial_id"])
-            except Exception as error:  # losing MLflow never costs a trial
-                text = f"MLflow: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
-                if text not in self.errors:
-                    self.errors.append(text)
-            self.done += 1
+        while (action := self._actions.get()) is not None:
+            self._guarded(action)
+        self._guarded(self._finish)
 
-    def _note(self, event: Event) -> None:
-        kind = event["event"]
-        if kind == "config":
-            self.configs[event["config_id"]] = event
-        elif kind == "start":
-            self.starts[event["trial_id"]] = event
-            self.ends.pop(event["trial_id"], None)
-        elif kind == "epoch":
-            self.epochs.setdefault(event["trial_id"], {}).setdefault(event["epoch"], event)
-        elif kind == "end":
-            self.ends[event["trial_id"]] = event
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # losing MLflow never costs a trial
+            self._say(f"MLflow: {describe(error)}")
+        self.done += 1
 
-    def _connect(self) -> tuple[MlflowClient, str]:
-        from mlflow import MlflowClient
+    def _say(self, text: str) -> None:
+        if text not in self.errors:
+            self.errors.append(text)
 
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        client = MlflowClient(tracking_uri=self.uri)
-        known = client.get_experiment_by_name(self.spec.project)
-        if known is not None:
-            return client, str(known.experiment_id)
-        place = self.artifacts if self.uri.startswith("sqlite") else None
-        return client, str(client.create_experiment(self.spec.project, artifact_location=place))
+    def _catch_up(self) -> None:
+        for event in self.history:
+            self._name(event)
+        if self._attempt(lambda: None):
+            self._write_all()
 
-    def _write(self, client: MlflowClient, experiment: str, name: str) -> None:
-        """Bring a trial's run up to what is known of the trial."""
-        from mlflow.entities import Metric
-
-        if name not in self.runs:
-            self._open(client, experiment, name)
-        run, since = self.runs[name], self.written[name]
-        for epoch, event in sorted(self.epochs.get(name, {}).items()):
-            if epoch > since:
-                now = int(event.get("time", time.time()) * 1000)
-                drawn = curves(event, besides=["epoch"])
-                rows = [Metric(key, float(value), now, epoch) for key, value in drawn.items()]
-                client.log_batch(run, metrics=rows)
-                self.written[name] = epoch
-        end = self.ends.get(name)
-        if end is not None:
-            client.set_tag(run, "status", end["status"])
-            client.set_tag(run, "stopped_by", end.get("stopped_by") or "")
-            client.set_terminated(run, STATUS.get(end["status"], "FAILED"))
-
-    def _open(self, client: MlflowClient, experiment: str, name: str) -> None:
-        from mlflow.entities import Param
-
-        # sweeps of one project may have a config, and so a trial, in common
-        mine = f"tags.`{TAG}` = '{name}' and tags.`{SWEEP}` = '{self.spec.name}'"
-        found = client.search_runs([experiment], filter_string=mine)
-        for run in found:
-            self.runs[name] = run.info.run_id
-            steps = client.get_metric_history(run.info.run_id, "train/loss")
-            self.written[name] = max((metric.step for metric in steps), default=0)
-            client.update_run(run.info.run_id, status="RUNNING")
+    def _take(self, event: Event) -> None:
+        self.note(event)
+        self._name(event)
+        if event["event"] not in ("start", "epoch", "end"):
             return
-        start = self.starts[name]
-        config = self.configs[start["config_id"]]
-        title = f"{config['cell']} {short_params(config['params'])} f{start['fold']}"
-        tags = {TAG: name, "config": start["config_id"], "cell": config["cell"]}
-        tags |= {SWEEP: self.spec.name, "fold": str(start["fold"])}
-        run = client.create_run(experiment, tags=tags, run_name=" ".join(title.split()))
-        self.runs[name], self.written[name] = run.info.run_id, 0
-        values: Mapping[str, Any] = {**config["levels"], **config["params"]}
-        params = [Param(key, str(value)[:500]) for key, value in values.items()]
-        client.log_batch(run.info.run_id, params=params)
+        name = event["trial_id"]
+        if event["event"] != "end":
+            self.begun.add(name)
+        if self.failures < GIVE_UP or time.monotonic() >= self._again:
+            self._attempt(lambda: self._write(name))
+
+    def _name(self, event: Event) -> None:
+        """Names are given in the ledger's order, so that each launch gives the same."""
+        if event["event"] == "epoch":
+            for key in curves(event):
+                self.runs.names.of(key)
+
+    def _attempt(self, action: Callable[[], None]) -> bool:
+        """Do something; False where MLflow does not answer, and it is to be done again."""
+        try:
+            with brisk():
+                if not self.runs.found:
+                    self.runs.find()
+                action()
+            self.failures = 0
+        except Exception as error:
+            if isinstance(error, ImportError) or not refused(error):
+                self.lost, self.failures = reason(error), self.failures + 1
+                self._again = time.monotonic() + PAUSE_S
+                self.runs.found = False  # it may have done what it did not answer
+                return False
+            self._say(f"MLflow: {describe(error)}")
+        finally:
+            self.done += 1
+        return True
+
+    def _insist(self, action: Callable[[], None]) -> bool:
+        while self.failures < GIVE_UP:
+            if self._attempt(action):
+                return True
+        return False
+
+    def _finish(self) -> None:
+        """All that is behind; where MLflow has been given up it is asked just once more."""
+        if not self.trials:
+            return
+        self.closing = True
+        self.failures = min(self.failures, GIVE_UP - 1)
+        if self._insist(lambda: None) and self._write_all() and self._insist(self._table):
+            return
+        missing = counted(sum(self._behind(name) for name in self.trials), "trial")
+        text = f"MLflow was lost ({self.lost}): what it may lack of {missing} is written by the"
+        self._say(f"{text} next launch")
+
+    def _write_all(self) -> bool:
+        for name in list(self.trials):
+            if self._behind(name) and not self._insist(lambda name=name: self._write(name)):  # type: ignore[misc]
+                return False
+        return True
+
+    # a trial
+
+    def _wanted(self, name: str) -> str:
+        """The status that a trial's run is to have."""
+        if name in self.ends:
+            return STATUS.get(self.ends[name]["status"], "FAILED")
+        return "RUNNING" if name in self.begun and not self.closing else "KILLED"
+
+    def _behind(self, name: str) -> bool:
+        kept = self.runs.trials.get(name)
+        if kept is None or not kept.params or kept.status != self._wanted(name):
+            return True
+        told = self.ends[name]["status"] if name in self.ends else kept.told
+        return kept.epoch < self._last(name) or kept.told != told
+
+    def _last(self, name: str) -> int:
+        epochs = self.epochs.get(name)
+        return int(epochs[-1]["epoch"]) if epochs else 0
+
+    def _write(self, name: str) -> None:
+        """Bring a trial's run up to what is known of the trial."""
+        kept = self.runs.trials.get(name) or self._open(name)
+        client, run, news = self.runs.client, kept.run_id, kept.epoch < self._last(name)
+        if not kept.params:
+            config = self.configs[self.trials[name]["config_id"]]
+            self._allow(lambda: self.runs.params(run, {**config["levels"], **config["params"]}))
+            kept.params = True
+        if news:
+            self._allow(lambda: self._rows(name, kept))
+        wanted, end = self._wanted(name), self.ends.get(name)
+        if end is not None and (news or (kept.status, kept.told) != (wanted, end["status"])):
+            self._end(name, run)
+        if kept.status == wanted and (end is None or kept.told == end["status"]):
+            return
+        if wanted == "RUNNING":
+            client.update_run(run, status=wanted)
+            if kept.told:  # it goes on after all
+                client.set_tag(run, "status", "running")
+        else:
+            when = end["time"] if end is not None and "time" in end else time.time()
+            client.set_terminated(run, wanted, int(when * 1000))
+        kept.status, kept.told = wanted, end["status"] if end is not None else ""
+
+    def _allow(self, action: Callable[[], None]) -> None:
+        """What MLflow refuses keeps nothing else from being written."""
+        try:
+            action()
+        except Exception as error:
+            if not refused(error):
+                raise
+            self._say(f"MLflow: {describe(error)}")
+
+    def _open(self, name: str) -> Kept:
+        start, made = self.trials[name], self.settings(name)
+        config = made["config"]
+        tags = {TAG: name, CONFIG: start["config_id"], "cell": config["cell"][:500]}
+        tags |= {"fold": str(config["fold"]), "replicate": str(config["replicate"])}
+        run = self.runs.create(made["name"][:500], tags, start.get("time"))
+        kept = self.runs.trials[name] = Kept(run)
+        return kept
+
+    def _rows(self, name: str, kept: Kept) -> None:
+        """The epochs that its run lacks."""
+        last, rows = self._last(name), []
+        for event in self.epochs.get(name, []):
+            if event["epoch"] > kept.epoch:
+                own = {**curves(event, besides=[EPOCH]), EPOCH: event["epoch"]}
+                rows += self.runs.row(own, event.get("time", 0), event["epoch"])
+        try:
+            self.runs.write(kept.run_id, rows)
+        except Exception as error:
+            if refused(error):
+                kept.epoch = last  # the others are there
+            raise
+        kept.epoch = last
+
+    def _end(self, name: str, run: str) -> None:
+        """How it ended, its best epoch, and what that predicts, painted."""
+        end, client = self.ends[name], self.runs.client
+        if (best := self.best(name)) is not None:
+            of = [one["epoch"] for one in self.epochs[name] if one.get(self.metric) == best]
+            own = {f"{BEST}{self.spec.metric.name}": best, "best_epoch": of[0]}
+            rows = self.runs.row(own, end.get("time", 0), self._last(name))
+            self._allow(lambda: self.runs.write(run, rows))
+        problem = ""
+        try:
+            self._paint(name, run)
+        except Exception as error:  # if the server is gone, so it is for the next request
+            problem = f"MLflow took no pictures: {describe(error)}"
+        client.set_tag(run, "status", end["status"])
+        client.set_tag(run, "stopped_by", end.get("stopped_by") or "")
+        if problem:
+            self._say(problem)
+
+    def _paint(self, name: str, run: str) -> None:
+        """Image, truth and prediction side by side, as W&B's are."""
+        start = self.trials[name]
+        folder = self.place / "trials" / start["config_id"] / pixelcounts.fold_name(start)
+        for number, one in enumerate(examples.read(folder / "evidence.safetensors") or []):
+            own = {label: self.colours[label] for label in one.classes}
+            shown = palette.panel(one.image, one.truth, one.prediction, own)
+            image = re.sub(r"[^\w.-]", "_", one.caption.rpartition(", epoch ")[0])[:100]
+            self.runs.client.log_image(run, shown, artifact_file=f"{PAINTED}/{number}_{image}.png")
+
+    # the sweep
+
+    def _table(self) -> None:
+        """A run for the sweep, which holds the table of all trials."""
+        rows = results.trial_rows(self.history, self.metric, self.spec.metric.goal)
+        if not rows:
+            return
+        made = self.runs.others.get((SWEEP, ""))
+        run = made[0] if made else self.runs.create(self.spec.name, {OF: SWEEP})
+        self.runs.others[SWEEP, ""] = [run]
+        self.runs.client.log_text(run, table(rows, list(rows[0])), f"{TRIALS}.csv")
+        self.runs.client.log_text(run, self.spec.model_dump_json(indent=1), f"{SWEEP}.json")
+        self.runs.client.set_terminated(run, "FINISHED")

@@ -18,9 +18,11 @@ from pathlib import Path
 
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
+from segsweep.tracking import CalibratedModel, calibration
 from segsweep.tracking.names import curves
 from segsweep.tracking.wandb_rows import SWEEP, Known
-from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, OpenRun, WandbRuns, describe
+from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, OpenRun, WandbRuns
+from segsweep.tracking.wandb_session import describe
 
 PATIENCE_S = 2 * (INIT_S + FINISH_S)  # `close` gives up after so long without any progress
 
@@ -59,6 +61,10 @@ class WandbTracker(Known):
         """See ``Tracker``."""
         self._actions.put(lambda: self._take(event))
 
+    def calibrated(self, models: Sequence[CalibratedModel]) -> list[str]:
+        """See ``Tracker``."""
+        return calibration.log(self.spec, self.place, models)
+
     def close(self) -> list[str]:
         """See ``Tracker``. Waits as long as something is written, else ``PATIENCE_S``."""
         self._actions.put(None)
@@ -67,11 +73,11 @@ class WandbTracker(Known):
             before = self.done
             self._thread.join(PATIENCE_S)
         if self._thread.is_alive():
-            self.errors.append(f"W&B did not finish within {PATIENCE_S:.0f} s")
+            self.errors.append(f"W&B: it did not finish within {PATIENCE_S:.0f} s")
         if self.files.problem is not None:
             where = f"{self.place.name}/wandb"
             text = f"the server was lost ({self.files.problem}); runs are kept offline in {where}"
-            return [text, *self.errors]
+            return [f"W&B: {text}", *self.errors]
         return self.errors
 
     # the thread
@@ -80,14 +86,14 @@ class WandbTracker(Known):
         while (action := self._actions.get()) is not None:
             self._guarded(action)
         for name in list(self.open):
-            self._guarded(lambda name=name: self.files.finish(self._current(name)))  # type: ignore[misc]
+            self._guarded(lambda name=name: self._close(name))  # type: ignore[misc]
         self._guarded(self._summarise)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         try:
             action()
         except Exception as error:  # losing W&B never costs a trial
-            text = describe(error)
+            text = f"W&B: {describe(error)}"
             if text not in self.errors:
                 self.errors.append(text)
         self.done += 1
@@ -99,8 +105,7 @@ class WandbTracker(Known):
         elif event["event"] == "epoch" and not again and event["trial_id"] in self.open:
             self._current(event["trial_id"]).log(curves(event), event["epoch"])
         elif event["event"] == "rung" and event["trial_id"] in self.parked & set(self.open):
-            self.files.finish(self._current(event["trial_id"]))  # begun again when it goes on
-            del self.open[event["trial_id"]]
+            self._close(event["trial_id"])  # begun again when it goes on
         elif event["event"] == "end" and event["trial_id"] in self.trials:
             if event["trial_id"] not in self.open:
                 self._begin(event["trial_id"])
@@ -121,19 +126,28 @@ class WandbTracker(Known):
     def _catch_up(self, name: str) -> None:
         """A trial of an earlier launch, in whole; where it has not ended it stays open."""
         waits = name in self.parked and name not in self.ends
-        if name in self.open or waits or self.files.delivered(name):
+        if name in self.open or waits or self._delivered(name):
             return
         self._begin(name)
         if name in self.ends:
             self._end(name)
 
+    def _delivered(self, name: str) -> bool:
+        return self.files.has_all_of(self.files.id_of(name), self.upto(name))
+
+    def _close(self, name: str) -> None:
+        """Close the run of a trial that may go on."""
+        opened = self._current(name)
+        del self.open[name]
+        self.files.finish(opened, upto=self.upto(name))
+
     def _end(self, name: str) -> None:
         opened = self._current(name)
         del self.open[name]
-        self.files.finish(opened, self.conclude(name, opened))
+        self.files.finish(opened, self.conclude(name, opened), self.upto(name))
 
     def _summarise(self) -> None:
         if (row := self.table()) is not None:
             opened = self.files.open(SWEEP, **self.table_settings())
             opened.log(row, opened.first)
-            self.files.finish(opened)
+            self.files.finish(opened, upto=self.upto(SWEEP))

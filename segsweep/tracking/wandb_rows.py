@@ -12,7 +12,7 @@ from segsweep.identity import short_params
 from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
 from segsweep.tracking import examples
-from segsweep.tracking.wandb_runs import OpenRun
+from segsweep.tracking.wandb_runs import OpenRun, Upto
 
 SWEEP = "sweep"  # the key and job type of the run that holds the table
 EXAMPLES = "best_epoch_examples"
@@ -68,6 +68,13 @@ class Known:
                 return True
             earlier.append(event)
         return False
+
+    def upto(self, name: str) -> Upto:
+        """How far a trial, or the sweep with its table, has come."""
+        if name == SWEEP:
+            return Upto(len(self.ends))
+        epochs = self.epochs.get(name)
+        return Upto(epochs[-1]["epoch"] if epochs else -1, name in self.ends)
 
     def settings(self, name: str) -> dict[str, Any]:
         """What a trial's run is made with."""

@@ -1,35 +1,51 @@
 """W&B's runs and their files: opening, going on, finishing; what to do where the server is gone.
 
-A run is *delivered* once the server has all of it; an empty file ``<run>.wandb.synced`` beside its
-record says so, which is also what ``wandb sync`` leaves and heeds. Where the server does not
-answer within ``INIT_S``, or does not take a run's rows within ``FINISH_S``, this and all later
-runs of the launch are kept in W&B's offline form. A row is written to one place only: a run goes
-on above the last step that the server has, or that is in files a server may have seen.
+A run is *delivered* once the server has all of it. A file ``<run>.wandb.synced`` beside its record
+says up to where; ``wandb sync`` leaves an empty one, and heeds it. Where the server does not
+answer within ``INIT_S``, or does not take a run's rows within ``FINISH_S``, this and all later runs
+of the launch are kept in W&B's offline form. A row is written to one place only: a run goes on
+above the last step that the server has, or that is in files a server may have seen.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
+import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from segsweep.errors import Problem, RunError
 from segsweep.identity import digest
 from segsweep.spec import SweepSpec
-from segsweep.tracking import wandb_service, wandb_sweep
+from segsweep.tracking import wandb_service, wandb_session, wandb_sweep
 from segsweep.tracking.wandb_records import last_step, read
+from segsweep.tracking.wandb_session import describe, environment, is_silent
 
 INIT_S = 10.0  # for the server to answer when a run begins
 FINISH_S = 15.0  # for the server to take what is left when a run ends
-# parts of W&B's messages where a server does not answer
-SILENT = ("did not respond", "timed out", "timeout", "refused", "unreachable")
 FOLDER = re.compile(r"(offline-)?run-\d{8}_\d{6}-(?P<id>[0-9a-f]{16})(-\d+)?")
+
+
+@dataclass(frozen=True)
+class Upto:
+    """How far a run has come.
+
+    Attributes:
+        step: its last one; -1: it has no rows.
+        ended: how it ended is told.
+    """
+
+    step: int = -1
+    ended: bool = False
+
+    def covers(self, other: Upto) -> bool:
+        """Is ``other`` no further?"""
+        return self.step >= other.step and (self.ended or not other.ended)
+
+
+BEGUN = Upto()
 
 
 @dataclass
@@ -84,14 +100,19 @@ class WandbRuns:
         """The run id of a trial, the same in every launch."""
         return digest([self.spec.name, key])[:16]
 
-    def delivered(self, key: str) -> bool:
-        """Has the server all of it?"""
-        return self.has_all_of(self.id_of(key))
-
-    def has_all_of(self, run_id: str) -> bool:
-        """As ``delivered``, of a run id."""
+    def has_all_of(self, run_id: str, upto: Upto = BEGUN) -> bool:
+        """Has the server all of it, ``upto`` where it has come by the ledger?"""
         folders = self.folders.get(run_id, [])
-        return bool(folders) and all(_synced(folder).exists() for folder in folders)
+        if not folders or not all(_synced(folder).exists() for folder in folders):
+            return False
+        return upto == BEGUN or any(_delivered(folder).covers(upto) for folder in folders)
+
+    def discard(self, run_id: str) -> None:
+        """Forget a run of which the server has nothing."""
+        folders = self.folders.get(run_id, [])
+        if all(one.name.startswith("offline-") and not _synced(one).exists() for one in folders):
+            for one in self.folders.pop(run_id, []):
+                shutil.rmtree(one, ignore_errors=True)
 
     def records(self, run_id: str) -> list[Path]:
         """A run's record files, the oldest first."""
@@ -119,7 +140,9 @@ class WandbRuns:
             Exception: what W&B raises where the server refuses it, or does not answer.
         """
         if not self._logged_in:
-            _log_in(verify)
+            if wandb_service.is_offline():  # an earlier launch in this process
+                wandb_service.end(FINISH_S)
+            wandb_session.log_in(verify)
             self._logged_in = True
             self._find_page()
 
@@ -180,20 +203,25 @@ class WandbRuns:
         self._remember(Path(run.dir).parent)
         return run
 
-    def finish(self, opened: OpenRun, exit_code: int = 0) -> None:
+    def finish(self, opened: OpenRun, exit_code: int = 0, upto: Upto = BEGUN) -> None:
         """End a run; one that the server does not take in time is not delivered.
+
+        Args:
+            opened: the run.
+            exit_code: that it ends with.
+            upto: how far it has come with what was written to it.
 
         Raises:
             Exception: whatever W&B raises where a file cannot be written.
         """
         try:
-            self.deliver(opened, exit_code)
+            self.deliver(opened, exit_code, upto)
         except Exception as error:
             if not opened.online:
                 raise
             self._lost(error)
 
-    def deliver(self, opened: OpenRun, exit_code: int = 0) -> None:
+    def deliver(self, opened: OpenRun, exit_code: int = 0, upto: Upto = BEGUN) -> None:
         """As ``finish``.
 
         Raises:
@@ -204,7 +232,7 @@ class WandbRuns:
             if not _taken(opened.run):
                 raise ConnectionError("the server took nothing of a run")
             for folder in self.folders.get(opened.run.id, []):
-                _synced(folder).touch()
+                _synced(folder).write_text(json.dumps(asdict(upto)), encoding="utf-8")
         else:
             _await_end(_record(Path(opened.run.dir).parent))
 
@@ -217,16 +245,6 @@ class WandbRuns:
         self.online = False
         self.problem = describe(error)
         wandb_service.end(FINISH_S)
-
-
-def describe(error: Exception) -> str:
-    """An error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def is_silent(error: Exception) -> bool:
-    """Does ``error`` say that the server does not answer?"""
-    return any(word in str(error) for word in SILENT)
 
 
 def _await_end(record: Path) -> None:
@@ -249,36 +267,16 @@ def _synced(folder: Path) -> Path:
     return record.with_name(f"{record.name}.synced")
 
 
+def _delivered(folder: Path) -> Upto:
+    """Up to where the server has a run, of which ``folder`` was delivered."""
+    try:
+        return Upto(**json.loads(_synced(folder).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # of `wandb sync`: all that the record holds
+        found = read([_record(folder)])
+        return Upto(max(found.rows, default=-1), "status" in found.summary)
+
+
 def _taken(run: Any) -> bool:
     """Did the server take anything? W&B ends a run that was refused without a word."""
     ended = getattr(run, "_poll_exit_response", None)
     return ended is None or ended.file_counts.wandb_count > 0
-
-
-def _log_in(verify: bool) -> None:
-    """Find the key without asking for it: a sweep has nobody to ask.
-
-    Raises:
-        RunError: there is none.
-    """
-    import wandb
-
-    if not wandb.login(prompt=False, verify=verify):
-        hint = "run `wandb login`, set WANDB_API_KEY, or use wandb.mode: offline"
-        raise RunError(Problem("no API key of W&B is configured", key="wandb.mode", hint=hint))
-
-
-@contextlib.contextmanager
-def environment(mode: str) -> Iterator[None]:
-    """The sweep's word wins over WANDB_MODE, which W&B would prefer; and W&B keeps quiet."""
-    wanted = {"WANDB_MODE": mode, "WANDB_SILENT": "true"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -22,6 +22,15 @@ def end(seconds: float) -> None:
         ends.join(seconds)
 
 
+def is_offline() -> bool:
+    """Was W&B begun offline in this process? It stays so, whatever the environment says later."""
+    from wandb.sdk import wandb_setup
+
+    begun = getattr(wandb_setup, "_singleton", None)
+    settings = getattr(begun, "settings", None)  # private: elsewhere in other versions
+    return getattr(settings, "mode", None) in ("offline", "disabled", "dryrun")
+
+
 def _end() -> None:
     import wandb
 

@@ -24,14 +24,8 @@ from segsweep.spec import SweepSpec
 from segsweep.tracking import wandb_records, wandb_service
 from segsweep.tracking.names import curves
 from segsweep.tracking.wandb_rows import EXAMPLES, SWEEP, Known
-from segsweep.tracking.wandb_runs import (
-    FINISH_S,
-    OpenRun,
-    WandbRuns,
-    describe,
-    environment,
-    is_silent,
-)
+from segsweep.tracking.wandb_runs import BEGUN, FINISH_S, OpenRun, WandbRuns
+from segsweep.tracking.wandb_session import describe, environment, is_refusal, is_silent
 
 PARALLEL = 4
 LOST = "not tried: the server was lost"
@@ -164,7 +158,11 @@ class _Sender(Known):
 
     def waiting(self) -> list[tuple[str, str]]:
         """Those that the server lacks, in part or in whole."""
-        return [run for run in self.all_runs() if not self.files.has_all_of(run[1])]
+        return [run for run in self.all_runs() if not self._delivered(*run)]
+
+    def _delivered(self, name: str, run_id: str) -> bool:
+        own = name in self.trials or name == SWEEP
+        return self.files.has_all_of(run_id, self.upto(name) if own else BEGUN)
 
     def log_in(self) -> str | None:
         """Find the key and ask whether it is good; what is wrong where nobody answers.
@@ -194,7 +192,8 @@ class _Sender(Known):
         except Exception as error:
             with self._lock:
                 self.failures += 1
-                self._in_a_row += 1
+                if not is_refusal(error):  # which costs one run, and not those after it
+                    self._in_a_row += 1
             return Sent(name, run_id, problem=describe(error))
         with self._lock:
             self._in_a_row = 0
@@ -204,7 +203,7 @@ class _Sender(Known):
         if name == SWEEP:
             opened = self.files.open_online(run_id, self.table_settings())
             opened.log(self.table() or {}, opened.first)
-            self.files.deliver(opened)
+            self.files.deliver(opened, upto=self.upto(SWEEP))
             return Sent(name, run_id, rows=1)
         if name in self.trials:
             return self._send_trial(name, run_id)
@@ -220,7 +219,7 @@ class _Sender(Known):
             if EXAMPLES in opened.run.summary.keys():  # noqa: SIM118 - no dict
                 self._send_media(opened)
             code = self.conclude(name, opened)
-        self.files.deliver(opened, code)
+        self.files.deliver(opened, code, self.upto(name))
         return Sent(name, run_id, rows=len(rows))
 
     def _send_recorded(self, run_id: str) -> Sent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -10,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from segsweep import __version__
-from segsweep.cli import app
+from segsweep.cli import app, show
+from segsweep.errors import DiskFull
+from segsweep.launching import Outcome
+from segsweep.rundir import load
 from tests.helpers import events, tiny, write_sweep
 from tests.runners.processes import wait_for
 
@@ -209,3 +214,43 @@ def test_each_command_names_the_next_one(finished: Path) -> None:
     for command, then in (("validate", "plan"), ("plan", "launch")):
         done = call(command, finished, "--set", "train.lr=1e-3")
         assert f"segsweep {then} {finished} --set train.lr=1e-3" in done.output.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (OSError(errno.ENOSPC, "No space left on device"), 3, "the disk is full"),
+        (DiskFull("nothing more can be written"), 3, "nothing more can be written"),
+    ],
+)
+def test_what_ends_a_command_early_is_said_and_is_json_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+) -> None:
+    def end(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("segsweep.check.check", end)
+    path = write_sweep(tmp_path, tiny())
+    done = call("validate", path, "--json")
+    assert done.exit_code == code
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert said in problem["what"]
+    assert said in done.stderr
+    assert call("validate", path).stdout == ""
+
+
+def test_where_the_server_was_lost_the_next_command_is_sync(finished: Path) -> None:
+    spec = load(finished.parent / "runs/tiny").spec
+    wandb = spec.wandb.model_copy(update={"mode": "online"})
+    online = spec.model_copy(update={"wandb": wandb, "tracking": ["wandb"]})
+
+    def told(*warnings: str) -> str:
+        console = Console(record=True, width=80)
+        place = finished.parent / "runs/tiny"
+        show.outcome(console, Outcome(0, place, online, [], {}, [], 1, warnings), "my.yaml")
+        return console.export_text()
+
+    assert "segsweep sync" not in told()
+    assert "note: W&B: the server was lost" in told("W&B: the server was lost")
+    assert "            segsweep sync tiny\n" in told("W&B: the server was lost")

@@ -145,7 +145,7 @@ def test_losing_wandb_never_costs_a_trial(
     outcome = launch(write_sweep(tmp_path, data), runner="inline")
     assert outcome.exit_code == 0
     assert len(outcome.ranking) == 2
-    assert outcome.warnings == ["ConnectionError: gone"]
+    assert outcome.warnings == ["W&B: ConnectionError: gone"]
 
 
 def test_the_sweep_files_mode_wins_over_the_environment(

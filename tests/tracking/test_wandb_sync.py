@@ -257,3 +257,54 @@ def test_a_damaged_file_is_named_and_the_other_runs_are_sent(
     assert wandb_records.read([record]).damaged == [record]
     shutil.rmtree(record.parent)
     assert sync(run).left == []
+
+
+def test_what_the_ledger_learnt_after_a_sync_is_sent_by_the_next(
+    server: WandbServer, run: Path
+) -> None:
+    """A launch that went on was killed before W&B was told: no file says that anything is new."""
+    path = run / "ledger" / "events.jsonl"
+    whole = path.read_text()
+    first = next(event["trial_id"] for event in events(run, "end"))
+
+    def later(line: str) -> bool:
+        event = json.loads(line)
+        news = event["event"] == "end" or (event["event"] == "epoch" and event["epoch"] > 1)
+        return bool(news and event.get("trial_id") == first)
+
+    path.write_text("".join(line for line in whole.splitlines(True) if not later(line)))
+    assert sync(run).left == []
+    assert of_trials(server)[first].steps == [1]
+    path.write_text(whole)
+    done = sync(run)
+    assert first in [one.run for one in done.runs]
+    assert_all_there(server, run)
+    assert sync(run).runs == []
+
+
+def test_files_that_wandbs_own_sync_has_sent_count_as_far_as_they_go(
+    server: WandbServer, run: Path
+) -> None:
+    sync(run)
+    for marker in (run / "wandb").glob("*/*.synced"):
+        marker.write_text("")  # as `wandb sync` leaves it
+    assert [one.run for one in sync(run).runs] == ["sweep"]  # of whose age its rows say nothing
+    assert sync(run).runs == []
+
+
+def test_a_run_that_the_server_refuses_keeps_no_other_from_it(
+    server: WandbServer, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = wandb_sync._Sender._send
+    refused = [event["trial_id"] for event in events(run, "end")][:3]
+
+    def send(self: wandb_sync._Sender, name: str, run_id: str) -> wandb_sync.Sent:
+        if name in refused:
+            raise TimeoutError("Timed out while retrying: HTTP 409: run was deleted")
+        return sent(self, name, run_id)
+
+    monkeypatch.setattr(wandb_sync._Sender, "_send", send)
+    done = sync(run, parallel=1)
+    assert [one.run for one in done.left] == refused
+    assert all("HTTP 409" in str(one.problem) for one in done.left)
+    assert len(server.runs) == 3
