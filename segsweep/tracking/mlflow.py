@@ -7,9 +7,7 @@ later event, at the end of the launch, or by the next launch. Again and again is
 
 from __future__ import annotations
 
-import queue
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +33,7 @@ from segsweep.tracking.mlflow_runs import (
 from segsweep.tracking.names import curves
 from segsweep.tracking.wandb_rows import BEST, PAINTED, SWEEP, TRIALS, Known
 from segsweep.tracking.wandb_session import describe
+from segsweep.tracking.writer import Writer
 
 PATIENCE_S = 60.0  # how long `close` waits where nothing is written any more
 GIVE_UP = 3  # requests in a row that MLflow did not answer
@@ -55,25 +54,21 @@ class MlflowTracker(Known):
         self.runs = MlflowRuns(spec, run_directory)
         self.begun: set[str] = set()  # trials that this launch goes on with
         self.closing = False
-        self.errors: list[str] = []
         self.lost = ""  # why MLflow did not answer the last time
         self.failures = 0  # requests in a row that it did not answer
-        self.done = 0
         self._again = 0.0
-        self._actions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
-        self._thread.start()
+        self.writer = Writer("MLflow", self._finish, describe)
 
     def remember(self, events: Sequence[Event]) -> None:
         """See ``Tracker``. What the store lacks of it is written."""
         for event in events:
             self.note(event)
         if self.trials:
-            self._actions.put(self._catch_up)
+            self.writer.put(self._catch_up)
 
     def on_event(self, event: Event) -> None:
         """See ``Tracker``."""
-        self._actions.put(lambda: self._take(event))
+        self.writer.put(lambda: self._take(event))
 
     def calibrated(self, models: Sequence[CalibratedModel]) -> list[str]:
         """See ``Tracker``."""
@@ -81,32 +76,9 @@ class MlflowTracker(Known):
 
     def close(self) -> list[str]:
         """See ``Tracker``. Waits as long as something is written, else ``PATIENCE_S``."""
-        self._actions.put(None)
-        before = -1
-        while self._thread.is_alive() and self.done != before:
-            before = self.done
-            self._thread.join(PATIENCE_S)
-        if self._thread.is_alive():
-            self._say(f"MLflow did not finish within {PATIENCE_S:.0f} s")
-        return self.errors
+        return self.writer.close(PATIENCE_S)
 
     # the thread
-
-    def _work(self) -> None:
-        while (action := self._actions.get()) is not None:
-            self._guarded(action)
-        self._guarded(self._finish)
-
-    def _guarded(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:  # losing MLflow never costs a trial
-            self._say(f"MLflow: {describe(error)}")
-        self.done += 1
-
-    def _say(self, text: str) -> None:
-        if text not in self.errors:
-            self.errors.append(text)
 
     def _catch_up(self) -> None:
         for event in self.history:
@@ -145,9 +117,9 @@ class MlflowTracker(Known):
                 self._again = time.monotonic() + PAUSE_S
                 self.runs.found = False  # it may have done what it did not answer
                 return False
-            self._say(f"MLflow: {describe(error)}")
+            self.writer.say(describe(error))
         finally:
-            self.done += 1
+            self.writer.done += 1
         return True
 
     def _insist(self, action: Callable[[], None]) -> bool:
@@ -165,8 +137,8 @@ class MlflowTracker(Known):
         if self._insist(lambda: None) and self._write_all() and self._insist(self._table):
             return
         missing = counted(sum(self._behind(name) for name in self.trials), "trial")
-        text = f"MLflow was lost ({self.lost}): what it may lack of {missing} is written by the"
-        self._say(f"{text} next launch")
+        text = f"it was lost ({self.lost}): what it may lack of {missing} is written by the"
+        self.writer.say(f"{text} next launch")
 
     def _write_all(self) -> bool:
         for name in list(self.trials):
@@ -224,7 +196,7 @@ class MlflowTracker(Known):
         except Exception as error:
             if not refused(error):
                 raise
-            self._say(f"MLflow: {describe(error)}")
+            self.writer.say(describe(error))
 
     def _open(self, name: str) -> Kept:
         start, made = self.trials[name], self.settings(name)
@@ -262,11 +234,11 @@ class MlflowTracker(Known):
         try:
             self._paint(name, run)
         except Exception as error:  # if the server is gone, so it is for the next request
-            problem = f"MLflow took no pictures: {describe(error)}"
+            problem = f"it took no pictures: {describe(error)}"
         client.set_tag(run, "status", end["status"])
         client.set_tag(run, "stopped_by", end.get("stopped_by") or "")
         if problem:
-            self._say(problem)
+            self.writer.say(problem)
 
     def _paint(self, name: str, run: str) -> None:
         """Image, truth and prediction side by side, as W&B's are."""

@@ -11,9 +11,7 @@ The sweep never waits for this thread but at its end.
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from segsweep.ledger import Event
@@ -23,6 +21,7 @@ from segsweep.tracking.names import curves
 from segsweep.tracking.wandb_rows import SWEEP, Known
 from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, OpenRun, WandbRuns
 from segsweep.tracking.wandb_session import describe
+from segsweep.tracking.writer import Writer
 
 PATIENCE_S = 2 * (INIT_S + FINISH_S)  # `close` gives up after so long without any progress
 
@@ -38,12 +37,8 @@ class WandbTracker(Known):
     def __init__(self, spec: SweepSpec, run_directory: Path) -> None:
         super().__init__(spec, run_directory)
         self.open: dict[str, OpenRun] = {}
-        self.errors: list[str] = []
         self.files = WandbRuns(spec, run_directory, spec.wandb_mode == "online")
-        self.done = 0  # actions of the thread
-        self._actions: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="wandb-writer", daemon=True)
-        self._thread.start()
+        self.writer = Writer("W&B", self._finish, describe)
 
     def remember(self, events: Sequence[Event]) -> None:
         """See ``Tracker``. What a launch did that never closed is written where it is missing."""
@@ -55,11 +50,11 @@ class WandbTracker(Known):
             elif event["event"] in ("start", "epoch", "end"):
                 stale[event["trial_id"]] = None
         for name in stale:
-            self._actions.put(lambda name=name: self._catch_up(name))  # type: ignore[misc]
+            self.writer.put(lambda name=name: self._catch_up(name))  # type: ignore[misc]
 
     def on_event(self, event: Event) -> None:
         """See ``Tracker``."""
-        self._actions.put(lambda: self._take(event))
+        self.writer.put(lambda: self._take(event))
 
     def calibrated(self, models: Sequence[CalibratedModel]) -> list[str]:
         """See ``Tracker``."""
@@ -67,36 +62,19 @@ class WandbTracker(Known):
 
     def close(self) -> list[str]:
         """See ``Tracker``. Waits as long as something is written, else ``PATIENCE_S``."""
-        self._actions.put(None)
-        before = -1
-        while self._thread.is_alive() and self.done != before:
-            before = self.done
-            self._thread.join(PATIENCE_S)
-        if self._thread.is_alive():
-            self.errors.append(f"W&B: it did not finish within {PATIENCE_S:.0f} s")
+        errors = self.writer.close(PATIENCE_S)
         if self.files.problem is not None:
             where = f"{self.place.name}/wandb"
             text = f"the server was lost ({self.files.problem}); runs are kept offline in {where}"
-            return [f"W&B: {text}", *self.errors]
-        return self.errors
+            return [f"W&B: {text}", *errors]
+        return errors
 
     # the thread
 
-    def _work(self) -> None:
-        while (action := self._actions.get()) is not None:
-            self._guarded(action)
+    def _finish(self) -> None:
         for name in list(self.open):
-            self._guarded(lambda name=name: self._close(name))  # type: ignore[misc]
-        self._guarded(self._summarise)
-
-    def _guarded(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:  # losing W&B never costs a trial
-            text = f"W&B: {describe(error)}"
-            if text not in self.errors:
-                self.errors.append(text)
-        self.done += 1
+            self.writer.guarded(lambda name=name: self._close(name))  # type: ignore[misc]
+        self._summarise()
 
     def _take(self, event: Event) -> None:
         again = self.note(event)

@@ -138,7 +138,7 @@ def assert_same_and_syncable(
     assert outcome.exit_code == 0
     assert told(run) == told(untracked)
     (line,) = outcome.warnings
-    assert line.startswith("the server was lost")
+    assert line.startswith("W&B: the server was lost")
     assert "\n" not in line
     assert list((run / "wandb").glob("offline-run-*"))
     server.behave("up")

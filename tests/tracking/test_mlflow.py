@@ -174,7 +174,7 @@ def play(
     for event in now:
         tracker.on_event(event)
     if killed:
-        tracker._finish = lambda: None  # type: ignore[method-assign]
+        tracker.writer.last = lambda: None
     return tracker, tracker.close()
 
 
@@ -234,7 +234,7 @@ def test_a_server_that_refuses_connections_is_given_up_soon_and_has_all_later(
     _, (warning,) = play(played, [], played.events)
     assert time.monotonic() - began < 20
     assert requests == 3 + 1  # and once more at the end
-    assert warning.startswith("MLflow was lost (ConnectionRefusedError: ")
+    assert warning.startswith("MLflow: it was lost (ConnectionRefusedError: ")
     assert "4 trials" in warning
     assert "next launch" in warning
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
@@ -369,7 +369,9 @@ def test_lost_pictures_cost_no_trial_its_end(
         raise ImportError("no boto3")
 
     monkeypatch.setattr(mlflow.MlflowClient, "log_image", fail)
-    assert play(played, [], played.events)[1] == ["MLflow took no pictures: ImportError: no boto3"]
+    assert play(played, [], played.events)[1] == [
+        "MLflow: it took no pictures: ImportError: no boto3"
+    ]
     agree(played.run)
 
 
@@ -437,7 +439,7 @@ def test_losing_mlflow_costs_no_calibration(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", nobody())
     tracker = tracking.make(played.spec, played.run)
     (warning,) = tracker.calibrated([model(1.0), model(2.0)])
-    assert warning.startswith("MLflow was lost (")
+    assert warning.startswith("MLflow: it was lost (")
     assert tracker.close() == []
 
 
