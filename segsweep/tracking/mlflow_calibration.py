@@ -29,7 +29,7 @@ def log(spec: SweepSpec, run_directory: Path, models: Sequence[CalibratedModel])
                 _write(runs, model)
             except Exception as error:
                 if isinstance(error, ImportError) or not refused(error):
-                    lost = f"MLflow was lost ({reason(error)})"
+                    lost = f"MLflow: it was lost ({reason(error)})"
                     return [*errors, f"{lost}: calibrate again to have it there"]
                 errors.append(f"MLflow: {describe(error)}")
     return list(dict.fromkeys(errors))
