@@ -13,7 +13,7 @@ from segsweep import checkpoint, losses, models
 from segsweep.data.cache import ImageSet
 from segsweep.data.loader import Loader
 from segsweep.engine import Evaluation, device_of, evaluate, prepare_model, prepare_process
-from segsweep.errors import SegsweepError, first_line
+from segsweep.errors import SegsweepError, first_line, process_is_broken
 from segsweep.metrics import scores, wanted_extras
 from segsweep.models import runtime
 from segsweep.progress import BEST
@@ -55,6 +55,8 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
         model = model_of(tensors, facts, len(data.classes), device)
         result = _evaluate(model, data, facts["config"], device)
     except CANNOT as error:
+        if process_is_broken(error):
+            raise
         return {"error": f"cannot be scored on the holdout: {first_line(error)}"}
     kept = {
         "image_ids": [data.image_ids[i] for i in result.indices],
@@ -123,6 +125,8 @@ def time_champion(shared: Timing, item: tuple[str, int, int]) -> dict[str, Any]:
             precision=facts["config"]["train"]["precision"],
         )
     except CANNOT as error:
+        if process_is_broken(error):
+            raise
         return {"error": f"cannot be timed: {first_line(error)}"}
     return {
         "runtime_ms": found.milliseconds,

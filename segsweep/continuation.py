@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segsweep import checkpoint, results, rundir
+from segsweep import checkpoint, identity, results, rundir, tracking
 from segsweep import spec as spec_module
 from segsweep.check import Checked
 from segsweep.errors import Problem, RunError
 from segsweep.ledger import LEDGER, Event, Ledger
+from segsweep.opening import renamed_classes
 from segsweep.rundir import Run
 from segsweep.spec import SweepSpec
 from segsweep.state import UNDECIDED, SearchState
@@ -66,14 +67,42 @@ def refuse_other_sweep(before: Run, checked: Checked) -> None:
         change = _difference(", ".join(old["factors"]), ", ".join(new["factors"]))
         what = f"the factors themselves have changed since the run began ({change})"
         problems.append(Problem(what, str(place), "factors", hint))
-    split = before.split
-    if split and not problems:
-        if split["fingerprint"] != checked.prepared.fingerprint:
-            problems.append(Problem("the images have changed since", str(place), "dataset", hint))
-        elif split["folds_hash"] != checked.folds.hash:
-            problems.append(Problem("the folds have changed since", str(place), "folds", hint))
+    if not problems and _of_earlier_segsweep(before):
+        what = "begun by an earlier segsweep, which gave its trials other names and seeds"
+        hint = "finish it there, or give the sweep another name"
+        problems.append(Problem(what, str(place), "", hint))
+    if before.split and not problems:
+        problems += _other_data(before, checked)
     if problems:
         raise RunError(problems)
+
+
+def _of_earlier_segsweep(before: Run) -> bool:
+    """Would a config that was run have another id today? Then its trials had other seeds."""
+    split = before.split
+    event = next((e for e in before.events if e["event"] == "config"), None)
+    if event is None or not split:
+        return False
+    try:
+        now = identity.config_id(event["config"], split["fingerprint"], split["folds_hash"])
+    except (KeyError, TypeError, AttributeError):  # a config of another shape
+        return True
+    return now != str(event["config_id"])
+
+
+def _other_data(before: Run, checked: Checked) -> list[Problem]:
+    """In what the images differ from those that the run began with; names of classes first."""
+    split, place = before.split, str(before.path)
+    hint = "give the sweep another name, or undo the change"
+    classes = checked.data.classes
+    if what := renamed_classes(split.get("classes", classes), classes):
+        hint = "give the sweep another name, or finish it with the segsweep that began it"
+        return [Problem(what, place, "dataset.classes", hint)]
+    if split["fingerprint"] != checked.prepared.fingerprint:
+        return [Problem("the images have changed since", place, "dataset", hint)]
+    if split["folds_hash"] != checked.folds.hash:
+        return [Problem("the folds have changed since", place, "folds", hint)]
+    return []
 
 
 def _at(plain: Mapping[str, Any], path: str) -> Any:
@@ -116,12 +145,24 @@ def complete(spec: SweepSpec, checked: Checked, events: list[Event]) -> bool:
     return True
 
 
-def bring_up_to_date(run: Run) -> None:
-    """Write the Parquet files where they are missing or older than the ledger."""
-    written = run.path / "results" / "trials.parquet"
-    ledger = run.path / LEDGER
-    if not written.exists() or written.stat().st_mtime < ledger.stat().st_mtime:
-        results.write(run.path, run.events, run.metric, run.spec.metric.goal)
+def bring_up_to_date(run: Run) -> list[str]:
+    """Results and trackers of a sweep that lacks nothing, where they are behind the ledger.
+
+    Returns:
+        What went wrong with trackers, a line each.
+    """
+    try:
+        lock = rundir.Lock(run.path)
+    except RunError:
+        return []  # a launch is at its end there, and does it itself
+    try:
+        written = run.path / "results" / "trials.parquet"
+        ledger = run.path / LEDGER
+        if not written.exists() or written.stat().st_mtime < ledger.stat().st_mtime:
+            results.write(run.path, run.events, run.metric, run.spec.metric.goal)
+        return tracking.catch_up(run.spec, run.path, run.events)
+    finally:
+        lock.release()
 
 
 def mended(place: Path, ledger: Ledger, stale: str | None) -> list[str]:

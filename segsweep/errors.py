@@ -19,7 +19,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 EXIT_OK = 0
@@ -122,17 +122,48 @@ class DiskFull(Undecided):
     """No more can be written: the launch ends, and the next one goes on."""
 
 
+# of a file server or a disk: another attempt may find it as it was
+AWAY = frozenset({
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN, errno.ESHUTDOWN,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH, errno.ECONNREFUSED,
+    errno.ECONNRESET, errno.ECONNABORTED, errno.ENXIO, errno.ENODEV,
+})  # fmt: skip
+# what CUDA says when a process can compute nothing more; that memory ran out is not meant
+BROKEN = ("CUDA error", "EXECUTION_FAILED")
+NO_MEMORY = ("CUDA error: out of memory", "ALLOC_FAILED", "can't allocate memory")
+
+
 def disk_is_full(error: BaseException | None) -> bool:
     """Did ``error``, or what it came from, happen because the disk or a quota is full?"""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return any(
+        isinstance(one, DiskFull) or (isinstance(one, OSError) and one.errno in full)
+        for one in _chain(error)
+    )
+
+
+def disk_is_away(error: BaseException | None) -> bool:
+    """Did ``error``, or what it came from, happen because a disk did not answer?"""
+    return any(isinstance(one, OSError) and one.errno in AWAY for one in _chain(error))
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Does its text say so? torch has an exception of its own for some of it only."""
+    return any(sign in str(error) for sign in NO_MEMORY)
+
+
+def process_is_broken(error: BaseException) -> bool:
+    """Will whatever this process computes on its GPU fail from now on?"""
+    return any(sign in str(error) for sign in BROKEN) and not memory_ran_out(error)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and what it came from."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, DiskFull):
-            return True
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
 
 
 def first_line(error: BaseException) -> str:

@@ -27,7 +27,6 @@ from segsweep.continuation import (
     reopen_failed,
     undecided,
 )
-from segsweep.data.cache import ImageSet
 from segsweep.display import Display
 from segsweep.errors import (
     EXIT_INTERRUPTED,
@@ -37,6 +36,7 @@ from segsweep.errors import (
 )
 from segsweep.interrupt import Interrupt
 from segsweep.ledger import LEDGER, Event, Ledger
+from segsweep.opening import groups_of
 from segsweep.progress import LAST, PREVIOUS
 from segsweep.runners import Runner
 from segsweep.runners.start import start
@@ -113,17 +113,17 @@ def launch(
     with console.status("checking the sweep file and decoding images"):
         checked = check(path, overrides)
     for notice in checked.notices:
-        console.print(f"note: {notice}", style="yellow")
+        console.print(f"note: {notice}", style="yellow", markup=False, soft_wrap=True)
     place = checked.spec.run_directory.resolve()
     before = earlier(place)
     if before is not None:
         refuse_other_sweep(before, checked)
         if not retry_failed and complete(before.spec, checked, before.events):
             left = undecided(SearchState(before.metric, before.events), checked)
-            bring_up_to_date(before)
+            warnings = bring_up_to_date(before)
             code = EXIT_UNDECIDED if left else EXIT_OK
             ranking = rank(before.spec, before.events)
-            return Outcome(code, place, before.spec, ranking, left, [], 0, [])
+            return Outcome(code, place, before.spec, ranking, left, [], 0, warnings)
     encoders = _fetch_encoders(checked)
     lock = rundir.Lock(place)
     try:
@@ -165,6 +165,7 @@ class _Launch:
         self.metric = self.spec.metric.name.replace("/", "_")
 
     def run(self, retry_failed: bool, interrupt: Interrupt) -> Outcome:
+        self.runner.require(self.place, self.spec)
         rundir.write_settings(self.place, self.checked.text, self.spec)
         ledger = Ledger(self.place / LEDGER)
         display = Display(self.console, self.spec, self.checked.cells, ledger.events)
@@ -246,7 +247,7 @@ class _Launch:
                 decodes=checked.prepared.decodes,
                 folds=dict(zip(checked.data.image_ids, checked.folds.assignment, strict=True)),
                 holdout=list(checked.holdout.image_ids) if checked.holdout else [],
-                groups=_groups(group_by, [checked.data, checked.holdout]) if group_by else {},
+                groups=groups_of(group_by, [checked.data, checked.holdout]) if group_by else {},
             )
 
     def _search(self, ledger: Ledger) -> Search:
@@ -276,19 +277,10 @@ class _Launch:
             self.started[event["trial_id"]] = event
         elif event["event"] == "end" and (start := self.started.get(event["trial_id"])):
             place = directory(self.place, start["config_id"], start["fold"], start["replicate"])
-            (place / PREVIOUS).unlink(missing_ok=True)
+            if event["status"] in ("finished", "stopped"):  # others may be tried again
+                (place / PREVIOUS).unlink(missing_ok=True)
             if event["status"] == "finished":
                 (place / LAST).unlink(missing_ok=True)
-
-
-def _groups(group_by: str, parts: Sequence[ImageSet | None]) -> dict[str, str]:
-    """Image id → its group, of all images."""
-    return {
-        image_id: group
-        for part in parts
-        if part is not None
-        for image_id, group in zip(part.image_ids, part.attributes[group_by], strict=True)
-    }
 
 
 def _fetch_encoders(checked: Checked) -> dict[str, dict[str, Any]]:

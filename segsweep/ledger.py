@@ -11,8 +11,7 @@ launch     version, pid, host, cwd (which relative paths of the spec begin at), 
            numbers hang on)
 split      fingerprint, folds_hash, classes, palette (RGB by class, or null), images, decodes,
            folds (image id → fold), holdout, groups (image id → group, where the sweep has group_by)
-config     config_id, cell, levels, number (in its cell), params, draws (Optuna's), config; memory
-           of a sampler that has one (CMA-ES)
+config     config_id, cell, levels, number (in its cell), params, draws (Optuna's), config
 start      trial_id, config_id, fold, replicate, attempt, micro_batch (images a pass; null: all)
 lost       trial_id, error: the worker died, the trial is handed out again; where memory ran out,
            micro_batch: with so many images a pass
@@ -150,6 +149,7 @@ class Ledger:
             os.fsync(self._file.fileno())
         except OSError:
             self._file.truncate(start)
+            self._file.seek(start)  # where the next line is said to begin, should it fail as well
             raise
         self.events.append(record)
         for listener in self._listeners:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from segsweep.data import archive, cache, leave_out, sources
 from segsweep.data.cache import ImageSet, Prepared
-from segsweep.data.folds import Folds, make_folds
+from segsweep.data.folds import Folds, held_out, make_folds
 from segsweep.data.sources import Source
 from segsweep.errors import DataError, Problem, SpecError, UnknownName, UserError
 from segsweep.rundir import Run
@@ -92,6 +91,17 @@ def open_data(run: Run) -> Opened:
     found.stop()
     assert source is not None  # noqa: S101 - a missing source is a problem
     return decoded(source, spec, options, found)
+
+
+def located(run: Run) -> SweepSpec:
+    """Its settings; paths of other datasets begin where its own data's do, at the launch's."""
+    section = run.spec.calibration
+    datasets = {
+        name: one.model_copy(update={"root": run.located(one.root)}) if one.root else one
+        for name, one in section.datasets.items()
+    }
+    section = section.model_copy(update={"datasets": datasets})
+    return run.spec.model_copy(update={"calibration": section})
 
 
 def decoded(
@@ -175,10 +185,11 @@ def list_images(source: Source, spec: SweepSpec, found: Found) -> None:
             has = f"this data has: {', '.join(attributes)}" if attributes else "it has none"
             found(f"folds.{key}", Problem(f"the images have no attribute {name!r}", hint=has))
     share = spec.dataset.holdout
-    left = len(samples) - (0 if isinstance(share, str) else math.ceil(share * len(samples)))
+    held = 0 if isinstance(share, str) or not share else held_out(share, len(samples))
+    left = len(samples) - held
     if left < spec.folds.k:
-        held = f", {len(samples) - left} of them held out" if left < len(samples) else ""
-        what = f"{spec.folds.k} folds of {len(samples)} images{held}"
+        without = f", {held} of them held out" if held else ""
+        what = f"{spec.folds.k} folds of {len(samples)} images{without}"
         found("folds.k", Problem(what, hint=f"use k: {max(2, left)} or fewer"))
 
 
@@ -216,6 +227,26 @@ def folds_of(spec: SweepSpec, data: ImageSet, found: Found) -> Folds | None:
         for problem in error.problems:
             found("folds.k", problem)
         return None
+
+
+def renamed_classes(was: Sequence[str], now: Sequence[str]) -> str | None:
+    """In what the classes of a run differ from those of today; None: in nothing."""
+    if list(was) == list(now):
+        return None
+    if len(was) != len(now):
+        return f"there were {len(was)} classes ({', '.join(was)}), now {len(now)}"
+    pairs = [f"{a!r}, now {b!r}" for a, b in zip(was, now, strict=True) if a != b]
+    return f"the class names differ: {'; '.join(pairs)}"
+
+
+def groups_of(group_by: str, parts: Sequence[ImageSet | None]) -> dict[str, str]:
+    """Image id → its group, of all images."""
+    return {
+        image_id: group
+        for part in parts
+        if part is not None
+        for image_id, group in zip(part.image_ids, part.attributes[group_by], strict=True)
+    }
 
 
 def shared_groups(by: str | None, data: ImageSet, holdout: ImageSet | None) -> list[str]:

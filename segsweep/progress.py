@@ -10,6 +10,7 @@ evidence.safetensors       counts of every validation image at that epoch, and a
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ class Progress:
 
     Attributes:
         damaged: checkpoints that ``resume`` could not use, and why.
+        unread: ``last`` was passed over, though it may be whole.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Progress:
         self.epoch = self.best_epoch = 0
         self.best_value: float | None = None
         self.damaged: list[str] = []
+        self.unread = False
 
     def done(self, epochs: int, patience: int | None) -> bool:
         """All epochs are done, or ``patience`` epochs have brought nothing better."""
@@ -100,9 +103,10 @@ class Progress:
         fresh = self.last.with_name(f".{self.last.name}.{os.getpid()}.tmp")
         try:
             checkpoint.save(fresh, tensors, facts)
-            if self.last.exists():
+            if self.last.exists() and not self.unread:  # else ``previous`` is the better one
                 self.last.replace(self.place / PREVIOUS)
             fresh.replace(self.last)
+            self.unread = False
         finally:
             fresh.unlink(missing_ok=True)
 
@@ -110,17 +114,26 @@ class Progress:
         """Go back to the last checkpoint that is whole; its report, or None to begin at epoch 1.
 
         Any of them leads to the same numbers: epochs after it are run again.
+
+        Raises:
+            TrialError: the disk did not answer, and nothing else can be used.
         """
         checkpoint.remove_leftovers(self.place)
+        silent: TrialError | None = None
         for path in (self.last, self.place / PREVIOUS):
             if path.exists():
                 try:
                     return self._restore(*checkpoint.load(path))
                 except TrialError as error:
-                    if _unreachable(error.__cause__):
-                        raise  # what is there may be whole: another attempt goes on from it
                     self.damaged.append(f"{path.name} cannot be used: {error.__cause__ or error}")
-                    path.unlink()
+                    if not _unreachable(error.__cause__):
+                        path.unlink()
+                        continue
+                    if not _unreadable(error.__cause__):
+                        raise  # nor will the other be; another attempt goes on from this one
+                    silent, self.unread = error, self.unread or path == self.last
+        if silent is not None:
+            raise silent
         return None
 
     def _restore(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> Report:
@@ -141,6 +154,11 @@ class Progress:
 def _unreachable(cause: BaseException | None) -> bool:
     """Did the disk not answer, which says nothing about what the file holds?"""
     return isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError)
+
+
+def _unreadable(cause: BaseException | None) -> bool:
+    """Was this one file not read, where others may be?"""
+    return isinstance(cause, OSError) and cause.errno == errno.EIO
 
 
 def save_evidence(

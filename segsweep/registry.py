@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -18,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from segsweep.errors import Problem, UnknownName
 
 T = TypeVar("T")
+COMPARED = 2000  # names at most that a mistyped one is compared with
 # what other tools call our keys
 ELSEWHERE = {
     "learning_rate": "lr", "eta": "reduction_factor", "max_epochs": "epochs", "n_epochs": "epochs",
@@ -137,3 +141,13 @@ def short(value: Any) -> str:
 def _lower(sentence: str) -> str:
     sentence = sentence.removeprefix("Value error, ")  # of a validator of our own
     return sentence[:1].lower() + sentence[1:]
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder; nothing where that cannot be said, or is much to compare with."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in itertools.islice(entries, COMPARED + 1)]
+    except OSError:
+        return []
+    return names if len(names) <= COMPARED else []

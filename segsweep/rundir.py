@@ -18,6 +18,7 @@ from segsweep.ledger import Event
 from segsweep.spec import SweepSpec
 
 SWEEP, RESOLVED, JOURNAL, LOCK = "sweep.yaml", "resolved.yaml", "optuna.journal", ".lock"
+LAUNCH = "launch"  # what holds the lock, where nothing else is said
 RUNS = "runs"  # where runs are kept, unless a sweep file says otherwise
 
 
@@ -129,9 +130,10 @@ def write_settings(path: Path, text: str, settings: SweepSpec) -> None:
 
 @dataclass(frozen=True)
 class Holder:
-    """The launch that a run directory's lock names.
+    """Who a run directory's lock names.
 
     Attributes:
+        what: the command that holds it, ``launch``, ``calibrate``, ``sync``, …
         alive: its process lives; None where that cannot be seen, from another host.
         since: local time of its host, ``2026-01-31 12:00:00``.
     """
@@ -140,6 +142,7 @@ class Holder:
     host: str
     since: str
     alive: bool | None
+    what: str = LAUNCH
 
 
 def holder(path: Path) -> Holder | None:
@@ -151,12 +154,13 @@ def holder(path: Path) -> Holder | None:
     try:
         facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         pid, host, since = int(facts["pid"]), str(facts["host"]), str(facts["since"])
+        what = str(facts.get("what", LAUNCH))
         inode = file.stat().st_ino
     except (OSError, ValueError, KeyError, TypeError):
         return None
     if host != socket.gethostname():
-        return Holder(pid, host, since, None)
-    return Holder(pid, host, since, _lives(pid) and _is_locked(inode))
+        return Holder(pid, host, since, None, what)
+    return Holder(pid, host, since, _lives(pid) and _is_locked(inode), what)
 
 
 def _lives(pid: int) -> bool:
@@ -179,28 +183,33 @@ def _is_locked(inode: int) -> bool:
 
 
 class Lock:
-    """One launch at a time in a run directory; the system lets go when the process ends.
+    """One writer at a time in a run directory; the system lets go when the process ends.
+
+    Args:
+        path: the run directory.
+        what: the command that holds it, for those who find it taken.
 
     Attributes:
         stale: who held it last and ended without giving it back; None where all was well.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, what: str = LAUNCH) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self._file: IO[str] = (path / LOCK).open("a+", encoding="utf-8")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = self._holder()
+            holding, name = self._purpose(), self._holder()
             self._file.close()
-            what = f"another launch is running here: {holder}"
+            who = "another launch" if holding == LAUNCH else f"`segsweep {holding}`"
+            taken = f"{who} is running here: {name}"
             raise RunError(
-                Problem(what, str(path), hint="wait for it, or stop that process")
+                Problem(taken, str(path), hint="wait for it, or stop that process")
             ) from error
         self.stale = self._holder() if os.fstat(self._file.fileno()).st_size else None
         self._file.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": now, "what": what}
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name on it
             os.write(self._file.fileno(), json.dumps(facts).encode())
 
@@ -212,7 +221,14 @@ class Lock:
         except (ValueError, KeyError):
             return "its name cannot be read"
 
+    def _purpose(self) -> str:
+        self._file.seek(0)
+        try:
+            return str(json.loads(self._file.read()).get("what", LAUNCH))
+        except (ValueError, AttributeError):
+            return LAUNCH
+
     def release(self) -> None:
-        """Let the next launch in."""
+        """Let the next one in."""
         self._file.truncate(0)
         self._file.close()

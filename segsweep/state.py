@@ -56,7 +56,6 @@ class ConfigState:
     """One config of a cell and its trials.
 
     Attributes:
-        memory: what the sampler must know again of its draw.
         trials: by fold and replicate.
         raced: after how many finished trials the race looked at it, with the verdict.
         revived: stopped once, and finished all the same because its cell had no other.
@@ -70,7 +69,6 @@ class ConfigState:
     config: Mapping[str, Any]
     draws: Mapping[str, Any]
     levels: Mapping[str, str]
-    memory: Mapping[str, Any] = field(default_factory=dict)
     trials: dict[Slot, TrialState] = field(default_factory=dict)
     raced: dict[int, bool] = field(default_factory=dict)
     revived: bool = False
@@ -153,7 +151,6 @@ class SearchState:
             event["config"],
             event["draws"],
             event["levels"],
-            event.get("memory", {}),
             order=len(self.configs),
         )
         self.configs[config.config_id] = config

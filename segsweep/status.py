@@ -21,10 +21,10 @@ from rich.text import Text
 
 from segsweep import rundir
 from segsweep.compare import Ranked, rank_state, table
-from segsweep.compare.ranking import undefined
+from segsweep.compare.ranking import undefined, unscored
 from segsweep.display import duration
 from segsweep.errors import RunError
-from segsweep.identity import short_cells, short_params
+from segsweep.identity import counted, short_cells, short_params
 from segsweep.rundir import Holder, Run
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, SearchState
@@ -62,7 +62,7 @@ class Status:
 
     Attributes:
         state: of the launch; ``dead``: its lock names a process that is no more.
-        holder: who holds the lock, or held it when it died.
+        holder: who holds the lock, a launch or another command, or held it when it died.
         share: of the epochs that the sweep asks for, run or saved by stopping, from 0 to 1.
         trials: how many there are by status; open ones are running or wait for a worker.
         elapsed: seconds since this launch began, up to now or to its end.
@@ -70,6 +70,7 @@ class Status:
         ranking: best config of each cell so far; ``final`` where all its folds are finished.
         failures: causes of trials that failed or ran out of memory, most frequent first.
         undefined: folds on which finished trials have no score, and why.
+        unscored: how many of ``configs`` have no final score for it.
     """
 
     name: str
@@ -84,6 +85,8 @@ class Status:
     ranking: Sequence[Ranked]
     failures: Sequence[tuple[str, int]]
     undefined: str | None
+    unscored: int
+    configs: int
     spec: SweepSpec
 
     def as_dict(self) -> dict[str, Any]:
@@ -134,6 +137,8 @@ def read(path: Path, now: float | None = None) -> Status:
         ranking=rank_state(run.spec, state),
         failures=causes.most_common(),
         undefined=undefined(run.spec, state),
+        unscored=unscored(run.spec, state),
+        configs=len(state.configs),
         spec=run.spec,
     )
 
@@ -160,6 +165,8 @@ def watching(console: Console, path: Path, every: float = EVERY) -> None:
 
 
 def _state(holder: Holder | None, close: Mapping[str, Any] | None) -> State:
+    if holder is not None and holder.what != rundir.LAUNCH:
+        holder = None  # a command that reads what a launch has left
     if holder is not None and holder.alive:
         return "running"
     if close is not None:
@@ -233,7 +240,8 @@ def _picture(found: Status) -> RenderableType:
     for cause, count in found.failures[:LISTED]:
         parts.append(Text(f"{count} × {cause}", style="red"))
     if found.undefined:
-        parts.append(Text(f"{found.undefined}: no config is final without it", style="yellow"))
+        without = f"{found.unscored} of {counted(found.configs, 'config')} have no final score"
+        parts.append(Text(f"{found.undefined}: {without}", style="yellow"))
     if found.ranking:
         parts += [Text(), Text(_heading(found), style="dim")]
         parts += [table(found.spec, list(found.ranking), RANKED)]
@@ -249,8 +257,12 @@ def _facts(found: Status) -> str:
     if found.left is not None:
         last = found.share >= 1
         facts.append("scoring the champions" if last else f"about {duration(found.left)} left")
-    if found.holder is not None and found.state != "done":
-        facts.append(f"pid {found.holder.pid} on {found.holder.host}")
+    holder = found.holder
+    if holder is not None and holder.what != rundir.LAUNCH:
+        if holder.alive is not False:
+            facts.append(f"held by `segsweep {holder.what}`, pid {holder.pid} on {holder.host}")
+    elif holder is not None and found.state != "done":
+        facts.append(f"pid {holder.pid} on {holder.host}")
     return " · ".join(facts)
 
 

@@ -22,11 +22,15 @@ def stop(path: Path) -> Holder | None:
         Who was stopped; None where no launch was running.
 
     Raises:
-        RunError: it runs on another host, or belongs to another user.
+        RunError: it is no launch, runs on another host, or belongs to another user.
     """
     found = rundir.holder(path)
     if found is None or found.alive is False:
         return None
+    if found.what != rundir.LAUNCH:
+        who = f"`segsweep {found.what}` (pid {found.pid} on {found.host})"
+        what = f"no launch is running here, but {who}"
+        raise RunError(Problem(what, str(path), hint="wait for it, or end it with Ctrl-C there"))
     if found.alive is None:
         what = f"its launch runs on {found.host} (pid {found.pid}), and this is "
         hint = f"on {found.host}: segsweep stop {path}"

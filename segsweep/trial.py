@@ -26,7 +26,14 @@ from segsweep.engine import (
     prepare_process,
     train_epoch,
 )
-from segsweep.errors import Diverged, disk_is_full, first_line
+from segsweep.errors import (
+    Diverged,
+    disk_is_away,
+    disk_is_full,
+    first_line,
+    memory_ran_out,
+    process_is_broken,
+)
 from segsweep.identity import trial_seed
 from segsweep.losses import weighting
 from segsweep.metrics import scores, wanted_extras
@@ -34,9 +41,6 @@ from segsweep.pixelcounts import fold_name
 from segsweep.progress import Progress, Report, save_evidence
 
 EXAMPLES = 4  # validation images whose prediction is kept at the best epoch
-# what else says that memory ran out: torch has an exception of its own for some of it only
-BROKEN = ("CUDA error", "EXECUTION_FAILED")
-NO_MEMORY = ("CUDA error: out of memory", "ALLOC_FAILED", "can't allocate memory")
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,9 @@ def run_trial(
 
     Yields:
         One report an epoch (``epoch``, ``train_loss``, ``val_*``, …), then one with ``status``;
-        ``incomplete`` where the disk is full. When a trial goes on from a checkpoint, its epoch is
-        reported once more, after a report ``damaged`` where a checkpoint could not be used.
+        ``incomplete`` where the disk is full, ``lost`` where it did not answer. When a trial goes
+        on from a checkpoint, its epoch is reported once more, after a report ``damaged`` where a
+        checkpoint could not be used.
     """
     try:
         yield from _epochs(config, fold, inputs, place, replicate, micro_batch)
@@ -109,13 +114,13 @@ def run_trial(
 def _failure(error: Exception) -> Report:
     """How a trial ends that ``error`` has ended."""
     text = first_line(error)
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        sign in str(error) for sign in NO_MEMORY
-    ):
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or memory_ran_out(error):
         return {"status": "out_of_memory", "error": text}
     if disk_is_full(error):
         return {"status": "incomplete", "error": text}
-    if any(sign in str(error) for sign in BROKEN):
+    if disk_is_away(error):
+        return {"status": "lost", "error": text}
+    if process_is_broken(error):
         raise error  # the process is broken for every later trial: let it die and be replaced
     return {"status": "failed", "error": text}
 

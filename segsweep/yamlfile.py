@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,15 +105,27 @@ def parse(text: str, name: str, *, interpolate: bool = True) -> Document:
     return document
 
 
-def scalar(text: str) -> Any:
+def scalar(text: str, key: str = "", where: str = "--set") -> Any:
     """The YAML value of one command-line argument, such as ``1e-4`` or ``[a, b]``.
+
+    Args:
+        text: the argument.
+        key: what it is the value of, for messages.
+        where: the option.
 
     Raises:
         SpecError: not YAML.
     """
-    document = parse(f"value: {text}", "--set")
-    if document.problems:
-        raise SpecError(document.problems)
+    try:
+        document = parse(f"value: {text}", where)
+        problems: Sequence[Problem] = document.problems
+    except SpecError as error:
+        problems = error.problems
+    if problems:
+        raise SpecError(
+            Problem(one.what, where, key + one.key.removeprefix("value"), one.hint)
+            for one in problems
+        )
     return document.data["value"]
 
 

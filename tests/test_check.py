@@ -222,6 +222,13 @@ def test_a_root_that_no_file_system_takes(tmp_path: Path, root: str) -> None:
     assert any(problem.key.startswith("dataset") for problem in problems)
 
 
+def test_as_many_images_are_held_out_as_the_split_takes(tmp_path: Path) -> None:
+    data = tiny(dataset__images=6, dataset__holdout=0.2, folds={"k": 5})
+    found = check(write_sweep(tmp_path, data))
+    assert found.holdout is not None
+    assert (len(found.data.image_ids), len(found.holdout.image_ids)) == (5, 1)
+
+
 def test_all_bad_images_are_listed_and_nothing_is_left(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "data", 8)
     images, masks = sorted((root / "images").iterdir()), sorted((root / "masks").iterdir())

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 
-from segsweep import closing, engine, results, rundir, spec, trial
+from segsweep import closing, engine, identity, results, rundir, spec, trial
 from segsweep import launching as launch_module
 from segsweep.check import check
 from segsweep.data import cache, decoding
+from segsweep.data.sources import folder as folder_source
 from segsweep.errors import RunError, WeightsError
 from segsweep.launching import Outcome, launch
+from segsweep.runners.inline import InlineRunner
 from segsweep.state import SearchState
 from tests.data.builders import make_folder, picture, save
 from tests.helpers import events, tiny, write_sweep
@@ -482,3 +487,112 @@ def test_more_than_two_classes_run_throughout(tmp_path: Path) -> None:
     assert {row["class"] for row in table(outcome, "images")} == set(classes)
     assert all(row["val_iou"] is None for row in table(outcome, "trials"))
     assert all(0 <= row["val_miou"] <= 1 for row in table(outcome, "trials"))
+
+
+def test_a_run_whose_trials_had_other_seeds_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "IDENTITY_VERSION", 1)
+        first = run(tmp_path)
+        assert run(tmp_path).started == 0
+    before = (first.run_directory / "ledger/events.jsonl").read_bytes()
+    for more in ({}, {"configs_per_cell": 3}):
+        with pytest.raises(RunError, match="begun by an earlier segsweep") as caught:
+            run(tmp_path, **more)
+    assert "another name" in caught.value.problems[0].hint
+    assert (first.run_directory / "ledger/events.jsonl").read_bytes() == before
+
+
+def test_classes_with_other_names_are_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(tmp_path / "data", 8)
+    dataset = {"name": "folder", "root": str(root), "image_size": [32, 32], "holdout": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_source, "UNNAMED", ("background", "lesion"))
+        run(tmp_path, dataset=dataset)
+    with pytest.raises(RunError, match="class names differ: 'lesion', now 'foreground'") as caught:
+        run(tmp_path, dataset=dataset)
+    assert len(caught.value.problems) == 1
+
+
+def test_a_notice_with_brackets_is_printed_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notice = f"stratum '[/odd]' {'is small ' * 20}"
+    found = replace(check(write_sweep(tmp_path, tiny())), notices=(notice,))
+    monkeypatch.setattr(launch_module, "check", lambda *_: found)
+    monkeypatch.setattr(launch_module, "earlier", lambda _: pytest.fail("far enough"))
+    console = Console(file=io.StringIO(), width=60, record=True)
+    with pytest.raises(pytest.fail.Exception):
+        launch(tmp_path / "sweep.yaml", runner="inline", console=console)
+    assert f"note: {notice}" in console.export_text()
+
+
+def test_a_launch_that_a_runner_refuses_leaves_nothing_in_the_ledger(tmp_path: Path) -> None:
+    class Blind(InlineRunner):
+        def require(self, place: Path, spec: Any) -> None:
+            raise RunError(f"{place} is not the same folder on node-b")
+
+    with pytest.raises(RunError, match="node-b"):
+        launch(write_sweep(tmp_path, tiny()), runner=Blind())
+    assert not (tmp_path / "runs/tiny/ledger").exists()
+
+
+@pytest.mark.parametrize("status", ["failed", "finished"])
+def test_a_trial_that_may_be_tried_again_keeps_both_its_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    real = engine.train_epoch
+    calls: list[int] = []
+
+    def fail(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3 and status == "failed":
+            raise RuntimeError("no such kernel")
+        return real(*args, **options)
+
+    monkeypatch.setattr(trial, "train_epoch", fail)
+    outcome = run(tmp_path, configs_per_cell=1, train__epochs=3)
+    first = events(outcome.run_directory, "end")[0]
+    place = outcome.run_directory / "trials" / first["trial_id"].split("-")[0] / "fold0"
+    assert first["status"] == status
+    assert (place / "last.previous.safetensors").exists() == (status == "failed")
+
+
+def test_a_disk_that_is_away_for_a_moment_costs_an_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = engine.train_epoch
+    calls: list[int] = []
+
+    def stale(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(116, "Stale file handle")
+        return real(*args, **options)
+
+    monkeypatch.setattr(trial, "train_epoch", stale)
+    outcome = run(tmp_path)
+    assert outcome.exit_code == 0
+    assert ["Stale" in event["error"] for event in events(outcome.run_directory, "lost")] == [True]
+
+
+def test_a_broken_gpu_is_no_matter_of_one_champion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the task must hear of it: every later item would fail in that process."""
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("segsweep.checkpoint.load", broken)
+    data: Any = None
+    shared = [
+        (closing.score_holdout, closing.Shared(data, "", 1, 0.0), ("t", "c", 0, 0)),
+        (closing.time_champion, closing.Timing("", 2, 1, 0.0), ("c", 0, 0)),
+    ]  # fmt: skip
+    for function, given, item in shared:
+        with pytest.raises(RuntimeError, match="illegal"):
+            function(given, item)  # type: ignore[operator]
+        found = InlineRunner().map(function, given, [item, item], None)  # type: ignore[arg-type]
+        assert ["illegal" in one["error"] for one in found] == [True, True]

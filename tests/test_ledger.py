@@ -94,8 +94,10 @@ def test_a_full_disk_leaves_the_ledger_whole(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
-            book.append("second")
+        for name in ("second", "and again"):
+            with pytest.raises(OSError, match="No space"):
+                book.append(name)
+    assert [event["event"] for event in ledger.read(path)] == ["first"]
     book.append("third")
     assert [event["event"] for event in ledger.read(path)] == ["first", "third"]
 

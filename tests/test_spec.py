@@ -169,6 +169,10 @@ def test_a_mistaken_override_is_placed_there(tmp_path: Path) -> None:
     }
     with pytest.raises(SpecError, match="not key=value"):
         spec.load(path, ["train.epochs"])
+    for value, key in ((f"{10**20}", "seed"), ("[1, !odd 2]", "seed[1]"), ("[1", "seed")):
+        with pytest.raises(SpecError) as caught:
+            spec.load(path, [f"seed={value}"])
+        assert [(p.where, p.key) for p in caught.value.problems] == [("--set", key)]
 
 
 def test_wandb_mode_file_wins_over_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from segsweep import rundir, status
 from segsweep.cli import app
+from segsweep.errors import RunError
 from tests.compare.runs import make_run
 from tests.compare.simulated import Truth
 
@@ -104,6 +105,22 @@ def test_a_process_id_that_is_somebody_elses_by_now_is_not_the_launch(unfinished
     assert found.state == "dead"
     (unfinished / ".lock").write_text(json.dumps({**facts, "host": "elsewhere"}))
     assert status.read(unfinished).state == "unknown"
+
+
+def test_another_command_that_holds_the_lock_is_no_launch(unfinished: Path) -> None:
+    add(unfinished, event="close", status="done")
+    lock = rundir.Lock(unfinished, "calibrate")
+    try:
+        found = status.read(unfinished)
+        stopped = call("stop", unfinished)
+        with pytest.raises(RunError, match="`segsweep calibrate` is running here"):
+            rundir.Lock(unfinished)
+    finally:
+        lock.release()
+    assert found.state == "done"
+    assert "held by `segsweep calibrate`, pid" in _text(found)
+    assert stopped.exit_code == 2
+    assert "no launch is running here, but `segsweep calibrate`" in stopped.output
 
 
 def test_looking_does_not_stand_in_a_launchs_way(unfinished: Path) -> None:

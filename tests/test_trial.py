@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from segsweep import checkpoint, optim, trial
+from segsweep import checkpoint, checksum, optim, trial
 from segsweep.check import Checked, check
 from segsweep.engine import prepare_process
 from segsweep.progress import BEST, EVIDENCE, LAST, PREVIOUS, Progress, Report
@@ -152,8 +152,36 @@ def test_a_disk_that_does_not_answer_costs_no_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr("segsweep.checksum.verify", stale)
         (end,) = reports(checked, place)
-    assert (end["status"], "Stale file handle" in end["error"]) == ("failed", True)
+    assert (end["status"], "Stale file handle" in end["error"]) == ("lost", True)
     assert numbers(reports(checked, place)) == numbers(whole)[2:]
+
+
+@pytest.mark.parametrize("names", [[LAST], [LAST, PREVIOUS]])
+def test_a_checkpoint_that_cannot_be_read_is_left_alone(
+    checked: Checked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    whole = reports(checked, tmp_path / "whole")
+    place = tmp_path / "parts"
+    interrupted(run_trial(config(checked), 0, inputs(checked), place), 3)
+    before = {name: (place / name).read_bytes() for name in (LAST, PREVIOUS)}
+    real = checksum.verify
+
+    def unread(path: Path) -> None:
+        if path.name in names:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        real(path)
+
+    monkeypatch.setattr(checksum, "verify", unread)
+    going = run_trial(config(checked), 0, inputs(checked), place)
+    first = next(going)
+    assert {name: (place / name).read_bytes() for name in (LAST, PREVIOUS)} == before
+    if names == [LAST, PREVIOUS]:
+        assert first["status"] == "lost"
+        return
+    assert (first["epoch"], [text.split()[0] for text in first["damaged"]]) == (2, [LAST])
+    rest = [next(going), next(going)]  # epoch 2 again, then 3, which writes a new ``last``
+    assert (place / PREVIOUS).read_bytes() == before[PREVIOUS]  # the one that could be read
+    assert numbers([*rest, *going]) == numbers(whole)[1:]
 
 
 def test_a_trial_of_the_cpu_leaves_the_gpu_alone(
@@ -210,6 +238,7 @@ def test_a_loss_that_is_not_a_number_is_diverged(checked: Checked, tmp_path: Pat
         (RuntimeError("CUDA error: out of memory"), "out_of_memory"),
         (OSError(errno.ENOSPC, "No space left on device"), "incomplete"),
         (OSError(errno.EACCES, "Permission denied"), "failed"),
+        (OSError(errno.ESTALE, "Stale file handle"), "lost"),
         (RuntimeError("broken\nlong story"), "failed"),
     ],
 )

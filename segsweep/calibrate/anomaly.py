@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from segsweep.calibrate.logits_file import Logits
 from segsweep.calibrate.masks import masks_of
+from segsweep.calibrate.redraw import Draws, resampled
 from segsweep.calibration.anomaly import (
     MASK_SCORES,
     PIXEL_SCORES,
@@ -23,21 +24,16 @@ from segsweep.calibration.anomaly import (
     pixel_scores,
     ranking_depends_on_temperature,
 )
-from segsweep.calibration.curve import widened
 from segsweep.calibration.detection import METRICS, DetectionSweep, ScoreSweep
 from segsweep.calibration.pooled import Detection
 from segsweep.errors import CalibrationError, Problem
-from segsweep.identity import digest
-from segsweep.metrics.ranking import rank_bins
 
 LOWER: Final = ("fpr95_interpolated", "fpr95_first")  # is better
-DRAWS = 200  # of images, behind an interval
+LEAST = 0.5  # of the draws of images must count, else nothing is said
 FITTED: Final = -1.0  # stands for each image's own fitted T
-BINS: Final = 1024  # of a score, equally full, for the draws alone
 
 Row = dict[str, Any]
 Key = tuple[str, float | None]  # score and T, None where no T changes the ranking
-Draws = NDArray[np.float64]
 Temperatures = NDArray[np.float64]  # (I,) of each image
 
 
@@ -243,68 +239,15 @@ def _row(
     if interval and all(found.units.max() > 0 for found in several):
         here = np.mean([found.drawn(score, at)[metric] for found in several], axis=0)
         base = np.mean([found.drawn(score, 1.0)[metric] for found in several], axis=0)
-        ends = np.nanquantile(here, [0.025, 0.975])
-        row["low"], row["high"] = np.clip(ends, 0.0, 1.0).tolist()
-        gains = np.nanquantile(sign * (here - base), [0.025, 0.975])
-        row["gain_low"], row["gain_high"] = np.clip(gains, -1.0, 1.0).tolist()
+        row["low"], row["high"] = _ends(here, 0.0)
+        row["gain_low"], row["gain_high"] = _ends(sign * (here - base), -1.0)
     return row
 
 
-def resampled(
-    scores: NDArray[np.float32], logits: Logits, units: NDArray[np.int64]
-) -> dict[str, Draws]:
-    """Every metric, (DRAWS,), of images drawn with replacement, from scores in ``BINS`` bins.
-
-    A draw without an anomaly is NaN. The same images are drawn alike for every model, and other
-    images otherwise: the folds of a mean are drawn independently of each other.
-    """
-    counts = _image_counts(scores, logits)
-    size = int(units.max()) + 1
-    key = digest([logits.facts.get("dataset"), list(logits.image_ids)])
-    generator = np.random.default_rng(int(key[:12], 16))
-    found: dict[str, list[float]] = {metric: [] for metric in METRICS}
-    for _ in range(DRAWS):
-        times = np.bincount(generator.integers(0, size, size), minlength=size)[units]
-        negatives, positives = np.einsum("i,icb->cb", times, counts)[:, ::-1]
-        used = positives + negatives > 0
-        for metric, value in _metrics(positives[used], negatives[used]).items():
-            found[metric].append(value)
-    return {metric: _wide(np.asarray(values), size) for metric, values in found.items()}
-
-
-def _wide(values: Draws, units: int) -> Draws:
-    """The same draws about the same mean, ``widened``."""
-    known = values[~np.isnan(values)]
-    mean = known.mean() if len(known) else np.nan
-    wide: Draws = mean + widened(values - mean, units)
-    return wide
-
-
-def _image_counts(scores: NDArray[np.float32], logits: Logits) -> NDArray[np.int64]:
-    """(I, 2, BINS) normal and anomalous pixels by bin, upwards."""
-    valid = logits.anomaly <= 1
-    kept, labels, image = scores[valid], logits.anomaly[valid], logits.image_of[valid]
-    edges = np.unique(np.quantile(kept, np.linspace(0, 1, BINS + 1)[1:-1]))
-    bins = np.searchsorted(edges, kept, side="right")
-    flat = (image * 2 + labels) * BINS + bins
-    size = len(logits.image_ids)
-    return np.bincount(flat, minlength=size * 2 * BINS).reshape(size, 2, BINS)
-
-
-def _metrics(positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> dict[str, float]:
-    """From counts by bin, the highest scores first."""
-    count_p, count_n = int(positives.sum()), int(negatives.sum())
-    if not count_p or not count_n:
-        return dict.fromkeys(METRICS, np.nan)
-    ranked = rank_bins(positives, negatives)
-    true, false = np.cumsum(positives), np.cumsum(negatives)
-    anomalous = true / (count_p + false)
-    normal = (count_n - false) / (count_n + count_p - true)
-    rates = np.append(0, true / count_p), np.append(0, false / count_n)
-    return {
-        "auprc": ranked.ap.value or 0.0,
-        "auroc": ranked.auroc.value or 0.0,
-        "fpr95_interpolated": float(np.interp(0.95, *rates)),
-        "fpr95_first": ranked.fpr95.value if ranked.fpr95.value is not None else np.nan,
-        "miou": float(((anomalous + normal) / 2).max()),
-    }
+def _ends(drawn: Draws, least: float) -> tuple[float | None, float | None]:
+    """The 95 % interval of draws between ``least`` and 1; none where too few of them count."""
+    known = drawn[np.isfinite(drawn)]
+    if len(known) < LEAST * len(drawn):
+        return None, None
+    low, high = np.clip(np.quantile(known, [0.025, 0.975]), least, 1.0).tolist()
+    return low, high

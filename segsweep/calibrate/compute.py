@@ -24,7 +24,7 @@ from segsweep.calibrate.targets import Target
 from segsweep.closing import model_of
 from segsweep.data.sources.base import IGNORE
 from segsweep.engine import MEAN, STD, autocast, device_of, prepare_images, prepare_process
-from segsweep.errors import DataError, Problem, SegsweepError, first_line
+from segsweep.errors import DataError, Problem, SegsweepError, first_line, process_is_broken
 from segsweep.metrics.boundary import near_contours
 from segsweep.models import weightfile
 from segsweep.progress import BEST
@@ -155,6 +155,8 @@ def ensure(shared: Shared, item: Item) -> dict[str, Any]:
     except SegsweepError as error:
         return {"error": str(error)}
     except RuntimeError as error:  # such as torch's of memory
+        if process_is_broken(error):
+            raise
         return {"error": first_line(error)}
     return {"made": True}
 

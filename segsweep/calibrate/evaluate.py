@@ -68,7 +68,7 @@ def evaluate(
     options = {"name": model} if isinstance(model, str) else dict(model)
     resolved = models.resolve({**options, "weights": str(weights)})
     spec = overridden(_spec(out, resolved), overrides, {})
-    lock = rundir.Lock(out)
+    lock = rundir.Lock(out, "evaluate")
     try:
         with console.status("reading the images"):
             targets = _targets(datasets, first.image_size, out)

@@ -79,7 +79,8 @@ def _pairs(text: str, where: str) -> dict[str, Any]:
         if not equals or not key.strip():
             hint = "write key=value, parted by commas"
             raise SpecError(Problem(f"{part!r} is not key=value", where, hint=hint))
-        found[key.strip()] = value if key.strip() in _TEXT else scalar(value)
+        name = key.strip()
+        found[name] = value if name in _TEXT else scalar(value, name, where)
     return found
 
 
@@ -103,7 +104,10 @@ def overridden(
         node = plain
         for part in parts[1:-1]:
             node = node.setdefault(part, {})
-        node[parts[-1]] = scalar(value)
+        try:
+            node[parts[-1]] = scalar(value, key.strip())
+        except SpecError as error:
+            problems += error.problems
     plain["datasets"] |= {name: one.model_dump(mode="json") for name, one in datasets.items()}
     try:
         section = Calibration.model_validate(plain)

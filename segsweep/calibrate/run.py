@@ -21,7 +21,7 @@ from segsweep.calibrate.targets import Target, foreign, own
 from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError, WeightsError
 from segsweep.identity import short_cells, short_params
-from segsweep.opening import CACHE, Opened, open_data, renamed_classes
+from segsweep.opening import CACHE, Opened, located, open_data, renamed_classes
 from segsweep.rundir import Run
 from segsweep.runners import Runner
 from segsweep.runners.start import start
@@ -77,7 +77,7 @@ def calibrate(
     """
     console = console or Console(quiet=True)
     found = rundir.load(rundir.find(run))
-    spec = overridden(_located(found), overrides, datasets or {})
+    spec = overridden(located(found), overrides, datasets or {})
     state = SearchState(found.metric, found.events)
     configs = _chosen(spec, state, every)
     lock = rundir.Lock(found.path, "calibrate")
@@ -101,17 +101,6 @@ def calibrate(
     notes = list(notes_of(judged))
     scale = grid(spec.calibration.temperatures)
     return Outcome(found.path, judged, computed, len(items) - computed, notes, scale, warnings)
-
-
-def _located(run: Run) -> SweepSpec:
-    """Its settings; paths of other datasets begin where its own data's do, at the launch's."""
-    section = run.spec.calibration
-    datasets = {
-        name: one.model_copy(update={"root": run.located(one.root)}) if one.root else one
-        for name, one in section.datasets.items()
-    }
-    section = section.model_copy(update={"datasets": datasets})
-    return run.spec.model_copy(update={"calibration": section})
 
 
 def _shared(run: Run, spec: SweepSpec, opened: Opened) -> Shared:

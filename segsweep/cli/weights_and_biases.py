@@ -42,7 +42,7 @@ def sync(
     from segsweep.tracking import wandb_sync
 
     path = rundir.find(run)
-    lock = rundir.Lock(path)  # a launch would write to the same runs
+    lock = rundir.Lock(path, "sync")  # a launch would write to the same runs
     console = Console(stderr=as_json)
     try:
         found = rundir.load(path)

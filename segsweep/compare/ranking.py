@@ -122,29 +122,51 @@ def _values(config: ConfigState, spec: SweepSpec) -> list[float]:
     return [fmean(values) for values in by_fold.values()]
 
 
-RANKINGS = ("val/auroc", "val/ap", "val/fpr95")
+NOWHERE = "the class occurs neither in truth nor in prediction"
+OUTLINES = "neither truth nor prediction has a contour"
+# why a score can be undefined on a whole fold; of all others, because nothing is labelled there
+REASONS = {
+    "iou": NOWHERE,
+    "dice": NOWHERE,
+    "f1": NOWHERE,
+    "iou_per_image": NOWHERE,
+    "f1_per_image": NOWHERE,
+    "precision": "the class is predicted nowhere",
+    "recall": "the class does not occur in the truth",
+    "ap": "the class does not occur in the truth",
+    "auroc": "there are not pixels of both classes",
+    "fpr95": "there are not pixels of both classes",
+    "boundary_iou": OUTLINES,
+    "boundary_iou_per_image": OUTLINES,
+    "mboundary_iou": OUTLINES,
+}
 NO_USE = "launching again changes nothing: another metric, fewer folds, or folds.stratify_by"
 
 
 def undefined(spec: SweepSpec, state: SearchState) -> str | None:
     """On which folds finished trials have no score, and why; None: on none."""
-    folds = sorted(
-        {
-            slot[0]
-            for config in state.configs.values()
-            for slot, trial in config.trials.items()
-            if slot in spec.slots
-            and trial.status == "finished"
-            and trial.best(spec.metric.goal) is None
-        }
-    )
+    folds = sorted({f for config in state.configs.values() for f in _undefined_on(config, spec)})
     if not folds:
         return None
     which = f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
-    why = "the class occurs neither in truth nor in prediction"
-    if spec.metric.name in RANKINGS:
-        why = "there are not pixels of both classes"
-    return f"{spec.metric.name} is undefined on {which} ({why})"
+    name = spec.metric.name.removeprefix("val/")
+    why = NOWHERE if name.startswith("iou_") else "not one pixel is labelled"
+    return f"{spec.metric.name} is undefined on {which} ({REASONS.get(name, why)})"
+
+
+def unscored(spec: SweepSpec, state: SearchState) -> int:
+    """How many configs can have no final score, for a fold on which the metric is undefined."""
+    return sum(bool(_undefined_on(config, spec)) for config in state.configs.values())
+
+
+def _undefined_on(config: ConfigState, spec: SweepSpec) -> set[int]:
+    return {
+        slot[0]
+        for slot, trial in config.trials.items()
+        if slot in spec.slots
+        and trial.status == "finished"
+        and trial.best(spec.metric.goal) is None
+    }
 
 
 def reduced(rows: Iterable[Ranked]) -> list[str]:

@@ -138,6 +138,11 @@ def _codes(values: Sequence[str]) -> NDArray[np.int64]:
     return np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)[1].ravel()
 
 
+def held_out(fraction: float, count: int) -> int:
+    """How many of ``count`` images a holdout of this share is to have; groups may not allow it."""
+    return max(1, round(fraction * count))
+
+
 def split_holdout(
     image_ids: Sequence[str],
     *,
@@ -182,7 +187,7 @@ def split_holdout(
 def _fill(counts: NDArray[np.int64], order: NDArray[np.int64], fraction: float) -> list[int]:
     """The units to hold out; ``counts``: units × strata."""
     target = fraction * counts.sum(axis=0)
-    wanted = max(1, round(fraction * int(counts.sum())))
+    wanted = held_out(fraction, int(counts.sum()))
     taken = np.zeros(counts.shape[1])
     chosen: list[int] = []
 

@@ -139,7 +139,8 @@ def _standing(run: Run, state: SearchState) -> str:
     close = next((e for e in run.events[last:] if e["event"] == "close"), None)
     if close is None:
         owner = rundir.holder(run.path)
-        return "killed" if owner is None or owner.alive is False else "running"
+        gone = owner is None or owner.alive is False or owner.what != rundir.LAUNCH
+        return "killed" if gone else "running"
     if close["status"] == "interrupted":
         return "interrupted"
     slots = set(run.spec.slots)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from segsweep.errors import DiskFull
 
 if TYPE_CHECKING:  # replay needs no torch
+    from pathlib import Path
+
     from segsweep.interrupt import Interrupt
     from segsweep.search import Search
     from segsweep.spec import SweepSpec
@@ -26,6 +28,13 @@ class Runner(Protocol):
 
         Raises:
             RunError: a trial does not fit anywhere.
+        """
+
+    def require(self, place: Path, spec: SweepSpec) -> None:
+        """Can trials write to a run directory? Asked before a launch has written anything.
+
+        Raises:
+            RunError: from somewhere they cannot.
         """
 
     def run(self, search: Search, inputs: Inputs, interrupt: Interrupt) -> None:
@@ -77,8 +86,8 @@ def take(search: Search, trial_id: str, report: Mapping[str, Any], **facts: Any)
         return search.on_epoch(trial_id, report)
     if status == "incomplete":
         raise DiskFull(f"{error}")
-    if status == "out_of_memory":
-        search.on_lost(trial_id, error or status, memory=True)
+    if status in ("out_of_memory", "lost"):
+        search.on_lost(trial_id, error or status, memory=status == "out_of_memory")
     else:
         search.on_end(trial_id, status, error, **facts)
     return False

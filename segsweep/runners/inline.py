@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from segsweep.engine import device_facts
-from segsweep.errors import Problem, RunError
+from segsweep.errors import Problem, RunError, first_line, process_is_broken
 from segsweep.interrupt import Interrupt
 from segsweep.runners import Task, take
 from segsweep.search import Search
@@ -36,6 +37,9 @@ class InlineRunner:
         facts = found if gpu else {"device": "cpu", "type": "cpu", "precision": "fp32"}
         return {**facts, "gpu": gpu, "slots": 1}
 
+    def require(self, place: Path, spec: SweepSpec) -> None:
+        """See ``Runner``."""
+
     def run(self, search: Search, inputs: Inputs, interrupt: Interrupt) -> None:
         """See ``Runner``."""
         while (job := search.next()) is not None:
@@ -64,7 +68,12 @@ class InlineRunner:
     ) -> Iterator[Any]:
         """See ``Runner``."""
         for item in items:
-            yield function(shared, item)
+            try:
+                yield function(shared, item)
+            except RuntimeError as error:  # there is no other process: what is left fails as well
+                if not process_is_broken(error):
+                    raise
+                yield {"error": first_line(error)}
 
     def close(self) -> None:
         """See ``Runner``."""

@@ -76,6 +76,8 @@ def rules(epochs: int, folds: int) -> list[Rule]:
 class _Arrival:
     """A sampler that hands out recorded configs in a given order."""
 
+    remembers = False
+
     def __init__(self, order: Sequence[str]) -> None:
         self.order = list(order)
 
@@ -85,9 +87,9 @@ class _Arrival:
     def observe(self, configs: Sequence[ConfigState], slots: Sequence[Slot], goal: str) -> None:
         """Nothing: the order is fixed."""
 
-    def memory(self) -> dict[str, Any]:
+    def recall(self, config_id: str, number: int, draws: Mapping[str, Any]) -> bool:
         """Nothing: the order is fixed."""
-        return {}
+        return True
 
     def add(self, config: ConfigState) -> None:
         """Nothing: the order is fixed."""

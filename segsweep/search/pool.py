@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.ledger import Book, Event
+from segsweep.search.journal import journal
 from segsweep.search.ladder import Ladder
-from segsweep.search.sampler import CellSampler, Sampler, journal
+from segsweep.search.sampler import CellSampler, Sampler
 from segsweep.search.standings import Standings
 from segsweep.space import Cell, decode
 from segsweep.spec import SweepSpec
@@ -44,6 +45,7 @@ class Pool:
         self.metric = spec.metric.name.replace("/", "_")
         self.state = SearchState(self.metric, ledger.events)
         self.samplers = dict(samplers) if samplers else self._optuna(journal_path)
+        self._recall(ledger.events)
         for config in self.state.configs.values():
             if config.cell in self.samplers:
                 self.samplers[config.cell].add(config)
@@ -60,6 +62,22 @@ class Pool:
             cell.name: CellSampler(cell, spec.method, spec.seed, self.goal, storage, spec.sampler)
             for cell in self.cells
         }
+
+    def _recall(self, events: Sequence[Event]) -> None:
+        """Let samplers that remember their draws (CMA-ES) make the recorded ones once more.
+
+        What they remember is a pickle, which must not come from a file that others may write to.
+        """
+        forgetful = {name for name, s in self.samplers.items() if not s.remembers}
+        state = SearchState(self.metric)
+        for event in events if len(forgetful) < len(self.samplers) else ():
+            cell = event.get("cell", "")
+            if event["event"] == "config" and cell in self.samplers and cell not in forgetful:
+                sampler = self.samplers[cell]
+                sampler.observe(state.of_cell(cell), self.slots, self.goal)
+                if not sampler.recall(event["config_id"], event["number"], event["draws"]):
+                    forgetful.add(cell)  # drawn from something else: it begins anew here
+            state.apply(event)
 
     def write(self, event: str, **fields: Any) -> Event:
         """Record an event, and take it in."""
@@ -127,7 +145,6 @@ class Pool:
                     draws=draws,
                     levels=dict(cell.levels),
                     config=config,
-                    **({"memory": memory} if (memory := sampler.memory()) else {}),
                 )
                 sampler.add(self.state.configs[name])
                 self.review(self.state.configs[name])

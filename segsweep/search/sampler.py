@@ -6,18 +6,15 @@ the cell and the number of the config alone, and on what has been told before.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-import os
 import random
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from segsweep import space
 from segsweep.identity import digest
+from segsweep.search.journal import quiet
 from segsweep.space import Cell
 from segsweep.state import ConfigState, Slot
 
@@ -48,7 +45,13 @@ def _different(values: Sequence[space.Value]) -> int:
 
 
 class Sampler(Protocol):
-    """What a search needs of whatever proposes a cell's configs."""
+    """What a search needs of whatever proposes a cell's configs.
+
+    Attributes:
+        remembers: its draws hang on more than configs and outcomes; see ``recall``.
+    """
+
+    remembers: bool
 
     def observe(self, configs: Sequence[ConfigState], slots: Sequence[Slot], goal: str) -> None:
         """See how the configs of the cell stand, before the next draw."""
@@ -56,8 +59,8 @@ class Sampler(Protocol):
     def draw(self, number: int) -> dict[str, Any]:
         """Raw values for config ``number`` of the cell."""
 
-    def memory(self) -> dict[str, Any]:
-        """What it must be told of the last draw after a restart, as plain values."""
+    def recall(self, config_id: str, number: int, draws: Mapping[str, Any]) -> bool:
+        """Draw a config of an earlier launch once more; False where something else comes out."""
 
     def add(self, config: ConfigState) -> None:
         """Take a proposed config in."""
@@ -107,13 +110,15 @@ class CellSampler:
         self.numbers: dict[str, int] = {}  # config_id → Optuna's trial number
         self._told: set[str] = set()
         self._known: Sequence[ConfigState] = ()
+        self.remembers = method == "bayes" and sampler == "cmaes"
         self._drawn, self._asked = 0, dict[str, Any]()
+        self._memory: dict[str, dict[str, Any]] = {}  # config_id → Optuna's notes on its draw
         self._history: list[optuna.trial.FrozenTrial] = []
-        self._decided: dict[str, optuna.trial.FrozenTrial] = {}
+        self._decided: dict[str, tuple[str, optuna.trial.FrozenTrial]] = {}
 
     def observe(self, configs: Sequence[ConfigState], slots: Sequence[Slot], goal: str) -> None:
         """See how the configs of the cell stand, before the next draw."""
-        self._drawn = 0
+        self._drawn, self._asked = 0, {}
         self._known = configs
         if self.method == "bayes":
             self._history = [self._seen(config, slots, goal) for config in configs]
@@ -121,13 +126,14 @@ class CellSampler:
     def _seen(
         self, config: ConfigState, slots: Sequence[Slot], goal: str
     ) -> optuna.trial.FrozenTrial:
-        name = config.config_id
-        if name in self._decided:
-            return self._decided[name]
+        name, status = config.config_id, config.status(slots)
+        known = self._decided.get(name)
+        if known is not None and known[0] == status:  # what failed or was stopped may go on
+            return known[1]
         outcome = _outcome(config, slots, goal)
-        trial = _frozen(config, self.distributions, outcome)
-        if config.status(slots) != "incomplete":
-            self._decided[name] = trial
+        trial = _frozen(config, self.distributions, outcome, self._memory.get(name, {}))
+        if status != "incomplete":
+            self._decided[name] = status, trial
         return trial
 
     def draw(self, number: int) -> dict[str, Any]:
@@ -148,12 +154,24 @@ class CellSampler:
         study.add_trials(self._history)
         with quiet():
             trial = study.ask(self.distributions)
-        self._asked = dict(study.get_trials(deepcopy=False)[-1].system_attrs)
+        if self.remembers:
+            self._asked = dict(study.get_trials(deepcopy=False)[-1].system_attrs)
         return dict(trial.params)
 
-    def memory(self) -> dict[str, Any]:
-        """What CMA-ES remembers of the last draw: its distribution, as text."""
-        return self._asked if self.sampler == "cmaes" else {}
+    def recall(self, config_id: str, number: int, draws: Mapping[str, Any]) -> bool:
+        """Draw a config of an earlier launch once more; False where something else comes out.
+
+        CMA-ES notes its distribution on the trials that it draws. The notes live in this process
+        alone; after a restart they come from the same draws, each after what was known then.
+        """
+        tried = {_key(config.draws) for config in self._known}
+        again = self.draw(number)
+        while _key(again) != _key(draws) and _key(again) in tried and self._drawn < PATIENCE:
+            again = self.draw(number)
+        same = _key(again) == _key(draws)
+        self._memory[config_id] = self._asked if same else {}
+        self._asked = {}
+        return same
 
     def _left(self) -> list[dict[str, Any]]:
         """What has not been tried yet, where that can be listed."""
@@ -196,6 +214,8 @@ class CellSampler:
         )
         self.study.add_trial(trial)
         self.numbers[config.config_id] = len(self.numbers)
+        self._memory.setdefault(config.config_id, self._asked)
+        self._asked = {}
 
     def tell(self, config: ConfigState, slots: Sequence[Slot], goal: str) -> None:
         """Tell Optuna how a config ended; one that is still undecided is passed over.
@@ -257,6 +277,7 @@ def _frozen(
     config: ConfigState,
     distributions: Mapping[str, Any],
     outcome: Outcome,
+    notes: Mapping[str, Any],
 ) -> optuna.trial.FrozenTrial:
     from optuna.trial import create_trial
 
@@ -267,29 +288,5 @@ def _frozen(
         params=dict(config.draws),
         distributions=dict(distributions),
         intermediate_values=steps,
-        system_attrs={**config.memory, **({"constraints:diverged": 1.0} if violated else {})},
+        system_attrs={**notes, **({"constraints:diverged": 1.0} if violated else {})},
     )
-
-
-def journal(path: Path | None) -> Any | None:
-    """A fresh Optuna journal at ``path``; the old one, a projection of the ledger, is replaced."""
-    if path is None:
-        return None
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    for old in (path, path.with_name(path.name + ".lock")):
-        if old.exists() or old.is_symlink():
-            os.unlink(old)  # noqa: PTH108 - the lock is a dangling symbolic link
-    with quiet():
-        return JournalStorage(JournalFileBackend(str(path)))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without Optuna's word that a part of it is experimental."""
-    from optuna.exceptions import ExperimentalWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=ExperimentalWarning)
-        yield

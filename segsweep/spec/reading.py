@@ -53,7 +53,7 @@ def override(document: Document, overrides: Sequence[str]) -> None:
         if not equals or not key.strip():
             hint = "write --set dotted.key=value, such as --set train.epochs=5"
             raise SpecError(Problem(f"{text!r} is not key=value", "--set", hint=hint))
-        _override(document, key.strip(), yamlfile.scalar(value))
+        _override(document, key.strip(), yamlfile.scalar(value, key.strip()))
 
 
 def _override(document: Document, key: str, value: Any) -> None:

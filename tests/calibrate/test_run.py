@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
 from segsweep import checkpoint, rundir
-from segsweep.calibrate import anomaly, files, logits_file, sweep
+from segsweep.calibrate import files, logits_file, redraw, sweep
 from segsweep.calibrate.options import parse_datasets
 from segsweep.calibrate.run import Outcome, calibrate
 from segsweep.calibrate.summary import best, disagreements, unmoved
@@ -57,7 +57,7 @@ def sweep_of(folder: Path, **changes: Any) -> Path:
 def few_draws() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "RESAMPLES", 60)
-        patch.setattr(anomaly, "DRAWS", 40)
+        patch.setattr(redraw, "DRAWS", 40)
         yield
 
 
@@ -348,6 +348,38 @@ def test_a_dataset_of_anomalies_is_scored_by_every_fold_model(run: Path, tmp_pat
         assert value == pytest.approx(np.mean(each))
 
 
+def test_a_datasets_root_begins_where_the_launch_did(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_smiyc(tmp_path / "began" / "smiyc")
+    (tmp_path / "elsewhere").mkdir()
+    ledger = run / "ledger/events.jsonl"
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for event in lines:
+        if event["event"] == "launch":
+            event["cwd"] = str(tmp_path / "began")
+            odd = {"name": "smiyc", "root": "smiyc"}
+            event["spec"]["calibration"]["datasets"] = {"odd": odd}
+    ledger.write_text("".join(f"{json.dumps(event)}\n" for event in lines))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    calibrate(str(run), runner="inline", overrides=[GRID])
+    assert [r for r in rows(run, "anomaly") if r["dataset"] == "odd"]
+
+
+def test_trackers_are_written_to_while_the_run_is_locked(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[rundir.Holder | None] = []
+
+    def track(*_: Any) -> list[str]:
+        seen.append(rundir.holder(run))
+        return []
+
+    monkeypatch.setattr("segsweep.calibrate.run.track", track)
+    calibrate(str(run), runner="inline", overrides=[GRID])
+    assert [one is not None and (one.alive, one.what) for one in seen] == [(True, "calibrate")]
+
+
 def refused(run: Path, *overrides: str, **options: Any) -> str:
     """The reason; and nothing of earlier results may have changed."""
     tables = [run / "results" / f"{name}.parquet" for name in ("calibration", "anomaly")]
@@ -360,6 +392,14 @@ def refused(run: Path, *overrides: str, **options: Any) -> str:
     assert [path.read_bytes() for path in kept] == before
     assert not list(run.glob("results/.*"))
     return str(caught.value)
+
+
+def test_classes_with_other_names_are_told_as_that(run: Path) -> None:
+    def rename() -> None:
+        ledger = run / "ledger/events.jsonl"
+        ledger.write_text(ledger.read_text().replace('"classes":["road"', '"classes":["lane"'))
+
+    assert "the class names differ: 'lane', now 'road'" in refused(run, spoil=rename)
 
 
 def test_infinite_logits_are_refused(run: Path) -> None:

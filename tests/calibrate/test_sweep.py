@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segsweep.calibrate import anomaly
+from segsweep.calibrate import anomaly, redraw
 from segsweep.calibrate import sweep as module
 from segsweep.calibrate.logits_file import Logits
 from segsweep.calibrate.pool import ensemble, halves, pool
@@ -229,7 +229,7 @@ class TestDrawsOfAnomalies:
 
     def drawn(self, found: Logits) -> dict[str, Any]:
         units = np.arange(len(found.image_ids))
-        return anomaly.resampled(-found.values.max(axis=1), found, units)
+        return redraw.resampled(-found.values.max(axis=1), found, units)
 
     def test_the_same_images_are_drawn_alike_and_others_otherwise(self) -> None:
         a, same, other = (self.drawn(self.made(first)) for first in (0, 0, 100))
@@ -249,3 +249,20 @@ class TestDrawsOfAnomalies:
         units = np.zeros(3, np.int64)
         one = anomaly.detect(found, [1.0, 2.0], ["msp"], "x", fitted=np.ones(3), units=units)
         assert not any("low" in r for r in anomaly.rows([({}, one)], [1.0, 2.0], 1.0, {}))
+
+    @pytest.mark.parametrize("tries", [1, 100])
+    def test_many_folds_with_few_anomalies_have_an_interval_of_all_draws_or_none(
+        self, monkeypatch: pytest.MonkeyPatch, tries: int
+    ) -> None:
+        """One image of four has them: a third of plain draws have none, of nearly all in a fold."""
+        monkeypatch.setattr(redraw, "TRIES", tries)
+        folds = []
+        for fold in range(8):
+            found = self.made(first=10 * fold, images=4)
+            largest = found.values.max(axis=1)
+            found.anomaly[:] = (found.image_of == 0) & (largest < np.median(largest))
+            one = anomaly.detect(found, [1.0], ["max_logit"], "x", fitted=np.ones(4))
+            assert np.isnan(self.drawn(found)["auroc"]).any() == (tries == 1)
+            folds.append(({"of": "fold"}, one))
+        mean = next(rows(list(anomaly.rows(folds, [1.0], 1.0, {"of": "config"})), of="config"))
+        assert (mean["low"] is None) == (mean["gain_high"] is None) == (tries == 1)

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from segsweep.compare import rank, table
-from segsweep.compare.ranking import undefined
+from segsweep.compare.ranking import undefined, unscored
 from segsweep.ledger import Event
 from segsweep.state import SearchState
 from tests.search.simulate import make_spec
@@ -72,6 +72,29 @@ def test_a_mean_over_the_folds_that_have_a_score_is_not_final() -> None:
     assert told is not None
     assert told.startswith("val/iou is undefined on fold 1 (the class occurs neither in truth")
     assert undefined(spec, SearchState("val_iou", history())) is None
+    assert unscored(spec, SearchState("val_iou", events)) == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "why"),
+    [
+        ("precision", "the class is predicted nowhere"),
+        ("recall", "the class does not occur in the truth"),
+        ("auroc", "there are not pixels of both classes"),
+        ("iou_road", "the class occurs neither in truth nor in prediction"),
+        ("miou", "not one pixel is labelled"),
+    ],
+)
+def test_why_a_metric_is_undefined(metric: str, why: str) -> None:
+    name = f"val_{metric}"
+    events = [
+        {**{k: v for k, v in e.items() if k != "val_iou"}, name: e["val_iou"]}
+        if "val_iou" in e
+        else e
+        for e in without_a_score("good-f1")
+    ]
+    spec = make_spec(metric={"name": f"val/{metric}", "goal": "maximize"})
+    assert f"({why})" in (undefined(spec, SearchState(name, events)) or "")
 
 
 def test_a_holdout_mean_needs_every_model() -> None:

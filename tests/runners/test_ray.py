@@ -234,15 +234,54 @@ def test_a_node_without_the_run_directory_is_named_before_anything_runs(tmp_path
     from segsweep.runners.ray import disks
 
     nodes = [{"NodeID": name, "NodeManagerHostname": f"host-{name}"} for name in "abc"]
-    disks.require(nodes, tmp_path, lambda _, marker: disks.sees(marker))
+    disks.require(nodes, tmp_path, lambda some, marker: [(disks.sees(marker), "") for _ in some])
 
-    def blind(node: dict[str, Any], marker: str) -> str:
-        return disks.sees(marker if node["NodeID"] == "a" else f"{marker}.elsewhere")
+    def blind(some: Any, marker: str) -> list[tuple[str, str]]:
+        return [(disks.sees(marker), ""), (disks.sees(f"{marker}.elsewhere"), ""), ("", "is ill")]
 
-    with pytest.raises(RunError, match="not the same folder on host-b, host-c") as caught:
+    with pytest.raises(RunError, match="not the same folder on host-b") as caught:
         disks.require(nodes, tmp_path, blind)
-    assert caught.value.problems[0].key == "storage_path"
+    first, second = caught.value.problems
+    assert (first.key, second.key) == ("storage_path", "storage_path")
+    assert "host-c" not in first.what
+    assert second.what.startswith("host-c could not be asked")
+    assert second.what.endswith("is ill")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        ("CUDA error: illegal memory access", True),
+        ("CUDA error: out of memory", False),
+        ("?", False),
+    ],
+)
+def test_a_worker_whose_gpu_is_broken_takes_no_further_item(
+    monkeypatch: pytest.MonkeyPatch, error: str, ends: bool
+) -> None:
+    from segsweep.runners.ray.tasks import run_task
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    def function(shared: Any, item: Any) -> Any:
+        raise RuntimeError(item)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit if ends else RuntimeError):
+        run_task(function, 0.0, None, error)
+
+
+def test_a_task_leaves_no_gpu_memory_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    from segsweep.runners.ray.tasks import run_task
+
+    freed: list[int] = []
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: freed.append(1))
+    assert run_task(lambda shared, item: shared + item, 0.5, 1, 2) == 3
+    assert freed == [1]
+    assert run_task(lambda shared, item: shared + item, 0.0, 1, 2) == 3
+    assert freed == [1]
 
 
 DYING = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 from segsweep.search import Search
 from segsweep.search.sampler import CellSampler
 from tests.search.simulate import SLOTS, book, bowl, make_cell, make_search, make_spec, run
+
+WHOLE: dict[str, Any] = {"min": 0.0, "max": 1.0}
 
 
 def test_every_cell_gets_the_same_budget_round_robin(tmp_path: Path) -> None:
@@ -185,11 +189,12 @@ def test_a_sampler_goes_on_after_a_crash_as_if_there_were_none(
     tmp_path: Path, sampler: str
 ) -> None:
     found = []
-    for limit in (None, 60):
+    budget, limit_at = (24, 360) if sampler == "cmaes" else (14, 60)  # CMA-ES has learnt by then
+    for limit in (None, limit_at):
         place = tmp_path / str(limit)
         place.mkdir()
         spec = make_spec(sampler=sampler, early_stopping={"type": "none"}, folds={"k": 2})
-        cell = make_cell(budget=14, lr={"min": 0.0, "max": 1.0}, momentum={"min": 0.0, "max": 1.0})
+        cell = make_cell(budget=budget, lr=WHOLE, momentum=WHOLE)
         search = make_search(place, spec, [cell])
         run(search, limit=limit)
         if limit is not None:
@@ -198,7 +203,39 @@ def test_a_sampler_goes_on_after_a_crash_as_if_there_were_none(
             run(search)
         found.append([config.draws for config in search.state.configs.values()])
     assert found[0] == found[1]
-    assert len(found[0]) == 14
+    assert len(found[0]) == budget
+
+
+class Harmful:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_no_pickle_is_in_the_ledger_nor_taken_from_it(tmp_path: Path) -> None:
+    """Earlier versions kept CMA-ES' distribution there, as a pickle that Optuna loads."""
+    spec = make_spec(sampler="cmaes", early_stopping={"type": "none"}, folds={"k": 2})
+    cell = make_cell(budget=24, lr=WHOLE, momentum=WHOLE)
+    search = make_search(tmp_path, spec, [cell])
+    run(search, limit=18 * 20)
+    book(search).close()
+    ledger = tmp_path / "events.jsonl"
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert "cma" not in ledger.read_text()
+    trap = pickle.dumps(Harmful(tmp_path / "harm")).hex()
+    for event in lines:
+        if event["event"] == "config":
+            event["memory"] = {"cma:optimizer:0": trap, "cma:generation": 1}
+            event["draws"]["train.lr"] += 1e-6 * (event["number"] > 15)  # as of another Optuna
+    ledger.write_text("".join(f"{json.dumps(event)}\n" for event in lines))
+    search = make_search(tmp_path, spec, [cell])
+    run(search)
+    assert len(search.state.configs) == 24
+    assert not (tmp_path / "harm").exists()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -41,6 +41,7 @@ from segsweep.runners.ray.adapters import (  # noqa: E402
     StepCallback,
     Stop,
 )
+from segsweep.runners.ray.tasks import run_task  # noqa: E402
 from segsweep.runners.ray.trainable import TrialActor  # noqa: E402
 from segsweep.search import Search  # noqa: E402
 from segsweep.spec import SweepSpec  # noqa: E402
@@ -94,12 +95,17 @@ class RayRunner:
             )
         return self._devices[gpu]
 
+    def require(self, place: Path, spec: SweepSpec) -> None:
+        """See ``Runner``."""
+        if self._local:
+            return
+        cpu, gpu = spec.resources.cpu, self.facts(spec)["gpu"]
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        disks.require([node for node in alive if _fit(node["Resources"], cpu, gpu)], place)
+
     def run(self, search: Search, inputs: Inputs, interrupt: Interrupt) -> None:
         """See ``Runner``."""
         slots = self.facts(search.spec)["slots"]
-        if not self._local:
-            alive = [node for node in ray.nodes() if node["Alive"]]
-            disks.require(alive, Path(inputs.run_directory))
         bridge = Bridge(search, slots, interrupt)
         trainable = tune.with_resources(
             tune.with_parameters(TrialActor, inputs=inputs, train=self.train),
@@ -146,9 +152,9 @@ class RayRunner:
         """See ``Runner``."""
         gpu = self.facts(spec)["gpu"]
         # without max_calls=0, Ray starts a process for every task that has a GPU
-        task: Any = ray.remote(num_cpus=spec.resources.cpu, num_gpus=gpu, max_calls=0)(function)
+        task: Any = ray.remote(num_cpus=spec.resources.cpu, num_gpus=gpu, max_calls=0)(run_task)
         reference = ray.put(shared)
-        pending = (task.remote(reference, item) for item in items)
+        pending = (task.remote(function, gpu, reference, item) for item in items)
         for one in pending if alone else list(pending):
             try:
                 yield ray.get(one)
