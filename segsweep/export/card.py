@@ -6,7 +6,7 @@ was trained, how well it does and where that was measured, how to use it, what t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def text(facts: Mapping[str, Any], metrics: Mapping[str, Any], params: Mapping[s
     source = facts["source"]
     parts = [
         f"# {source['cell']}",
-        _what(facts),
+        _what(facts, metrics),
         "## How it was chosen and trained",
         _training(facts, params),
         "## Scores",
@@ -38,15 +38,17 @@ def text(facts: Mapping[str, Any], metrics: Mapping[str, Any], params: Mapping[s
     return "\n\n".join(parts) + "\n"
 
 
-def _what(facts: Mapping[str, Any]) -> str:
+def _what(facts: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     source, kind = facts["source"], facts["source"]["kind"]
     words = {
-        "fold": "the model of fold {}, which has the best score on its own validation images",
+        "fold": "the model of fold {}, {}",
         "ensemble": "the mean of the probabilities of {} fold models",
         "retrained": "fitted once more on all {} images of the folds, for {} epochs, {}",
     }[kind]
     if kind == "fold":
-        words = words.format(source["folds"][0])
+        best = "which has the best score on its own validation images"
+        known = any(one["value"] is not None for one in metrics["folds"])
+        words = words.format(source["folds"][0], best if known else "the first of all")
     elif kind == "ensemble":
         words = words.format(len(source["folds"]))
     else:
@@ -70,6 +72,7 @@ def _training(facts: Mapping[str, Any], params: Mapping[str, Any]) -> str:
         f"cells, and this one was {source['chosen']}",
         f"- searched: {short_params(params) or 'nothing'}; every setting is in `config.yaml`",
     ]
+    lines += list(_sizes(facts))
     if facts["root"] and not Path(facts["root"]).is_absolute():
         lines.append(
             f"- paths in `config.yaml`, such as its `dataset.root`, `{facts['root']}`, begin in "
@@ -78,13 +81,36 @@ def _training(facts: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _sizes(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Precision, what it changes, the number of parameters and the time."""
+    precision, masks, took = facts["precision"], facts["masks"], facts["runtime"]
+    line = f"- trained in {precision}"
+    if masks is not None:
+        line += (
+            f"; computed in fp32, {masks['differing']} of {masks['pixels']} pixels "
+            f"({masks['share']:.2%}) of its masks of {masks['images']} validation images differ "
+            "from the trial's own"
+        )
+    yield line
+    line = f"- {facts['parameters']:,} parameters"
+    if took is not None and took["ms"] is not None:
+        each = " each member" if facts["source"]["kind"] == "ensemble" else ""
+        threads = f", {took['threads']} threads" if took["device"] == "cpu" else ""
+        line += f";{each} {took['ms']:.3g} ms an image ({took['device']}{threads}, batch 1)"
+    yield line
+
+
 def _scores(metrics: Mapping[str, Any]) -> Sequence[str]:
     spread = f" ± {metrics['std']:.4f}" if metrics["std"] is not None else ""
-    count = len(metrics["folds"])
-    parts = [
-        f"`{metrics['metric']}` in the cross-validation: {metrics['mean']:.4f}{spread} "
-        f"({count} trials, mean and standard deviation of each at its best epoch)."
-    ]
+    folds = metrics["folds"]
+    if metrics["mean"] is None:
+        each = ", ".join(f"fold {one['fold']}: {_number(one['value'])}" for one in folds)
+        parts = [f"{metrics['undefined']}, so that there is no mean over the folds ({each})."]
+    else:
+        parts = [
+            f"`{metrics['metric']}` in the cross-validation: {metrics['mean']:.4f}{spread} "
+            f"({len(folds)} trials, mean and standard deviation of each at its best epoch)."
+        ]
     for name, title in (
         ("out_of_fold", "Validation images, each scored by the fold model that has not seen it"),
         ("holdout", "Holdout, which nothing was trained or chosen on"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from segsweep import rundir
 from segsweep.compare import rank
+from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError
 from segsweep.ledger import Event
 from segsweep.rundir import Run
@@ -29,6 +30,9 @@ def choose(run: Run, config_id: str | None = None) -> ConfigState:
     if best is None or not best.final:
         what = "no config has finished all its folds, so there is nothing to export"
         hint = "launch its sweep file with --retry failed to try again"
+        if finished and (why := undefined(run.spec, state)):
+            what = f"no config has a score of all its folds: {why}"
+            hint = f"{NO_USE}; or export one with --config ID: {_listed(finished)}"
         raise RunError(Problem(what, str(run.path), hint=hint))
     return state.configs[best.config_id]
 
@@ -52,8 +56,8 @@ def _named(
 def _refuse_unfinished(run: Run, finished: list[ConfigState]) -> None:
     """A champion is one only after the sweep has ended."""
     holder = rundir.holder(run.path)
-    if holder is not None and holder.alive is False:
-        holder = None  # it died
+    if holder is not None and (holder.alive is False or holder.what != rundir.LAUNCH):
+        holder = None  # it died, or runs no trial
     if holder is None and ended(run.events):
         return
     if holder is not None:
@@ -81,11 +85,14 @@ def _listed(finished: list[ConfigState]) -> str:
 
 
 def best_slot(run: Run, config: ConfigState) -> Slot:
-    """The fold whose model has the best score on its own validation images; the first of equals."""
+    """The fold whose model has the best score on its own validation images; the first of equals.
+
+    Where the metric is undefined on all folds, the first.
+    """
     scores = {
         slot: value
         for slot, value in config.scores(run.spec.metric.goal).items()
         if slot in run.spec.slots
     }
     sign = 1 if run.spec.metric.goal == "maximize" else -1
-    return max(scores, key=lambda slot: sign * scores[slot])
+    return max(scores or run.spec.slots, key=lambda slot: sign * scores.get(slot, 0.0))

@@ -10,17 +10,15 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from segsweep import models, rundir, spec
+from segsweep import rundir, spec
 from segsweep.check import Checked
-from segsweep.data import palette
 from segsweep.engine import prepare_images
 from segsweep.errors import Problem, RunError, UserError
 from segsweep.export import (
-    card,
+    describing,
     folder,
     graph,
     members,
-    preprocessing,
     scoring,
     sweepfile,
     temperature,
@@ -28,13 +26,10 @@ from segsweep.export import (
 from segsweep.export.choosing import best_slot, choose
 from segsweep.export.retraining import Retrained, retrain
 from segsweep.export.temperature import Kind, Temperature
-from segsweep.losses import IGNORE
 from segsweep.progress import BEST
 from segsweep.rundir import Run
-from segsweep.state import ConfigState, SearchState, Slot
+from segsweep.state import ConfigState, Slot
 from segsweep.trial import directory
-
-NO_ONNX = "left out with --no-onnx"
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def export(
         hint = "an ensemble is made of the fold models as they are: leave one of the two out"
         raise RunError(Problem("does not go with --retrain", key="--ensemble", hint=hint))
     if onnx:
-        graph.require()
+        graph.require(opset)
     run = rundir.load(path)
     kind: Kind = "ensemble" if ensemble else "retrained" if retrain_all else "fold"
     with folder.staged(out) as place:
@@ -117,6 +112,7 @@ class _Export:
         self.run, self.config, self.kind = run, config, kind
         self.place, self.console = place, console
         self.notes: list[str] = []
+        self.unread = ""  # why the images could not be
         self.split: dict[str, Any] = run.split
         self.classes: tuple[str, ...] = tuple(self.split["classes"])
         height, width = config.config["dataset"]["image_size"]
@@ -131,20 +127,38 @@ class _Export:
         spec.load(place / folder.CONFIG)
 
     def run_all(self, out: Path, opset: int | None, onnx: bool, *, chosen: bool) -> Exported:
-        checked = None if self.kind == "fold" else self._data()
-        fitted = self._retrain(checked) if self.kind == "retrained" else None
-        model = self._model(fitted)
+        found = temperature.of_run(
+            self.run, self.config, self.kind, self.slots[0] if self.kind == "fold" else None
+        )
+        model = None if self.kind == "retrained" else self._model(None)  # may be damaged
+        checked = self._data() if self._wants_images(found) else None
+        fitted = None
+        if model is None:
+            fitted = self._retrain(checked)
+            model = self._model(fitted)
         with self.console.status("scoring"):
-            metrics, found = self._judge(model, checked)
+            metrics, found = self._judge(model, checked, found)
+            masks = scoring.masks(model, self._trial()) if self.kind == "fold" else None
         members.save(self.place / folder.WEIGHTS, model, self.config.config["model"], self.classes)
-        written = self._graph(model, opset) if onnx else None
-        facts = self._facts(fitted, written, found, chosen)
-        self._describe(facts, metrics, found)
+        written = self._graph(model, opset, found) if onnx else None
+        facts = describing.facts(
+            self.run, self.config, self.kind, self.slots, fitted, written, found, chosen=chosen
+        )
+        facts["masks"] = masks.as_dict() if masks else None
+        facts["parameters"] = sum(one.numel() for one in model.parameters())
+        describing.write(self.place, self.run, self.config, facts, metrics)
         folder.seal(self.place, facts)
         return Exported(
             out, self.config.config_id, self.config.cell, self.kind, written, found,
             tuple(self.notes),
         )  # fmt: skip
+
+    def _wants_images(self, found: Temperature) -> bool:
+        """Of a fold model all is known but its temperature, where nothing has fitted one."""
+        return self.kind != "fold" or (not found.fitted and bool(self.split["holdout"]))
+
+    def _trial(self) -> Path:
+        return directory(self.run.path, self.config.config_id, *self.slots[0])
 
     def _data(self) -> Checked | None:
         """The images, where they are still what the config was trained on.
@@ -158,7 +172,8 @@ class _Export:
         except UserError as error:
             if self.kind == "retrained":
                 raise
-            self.notes.append(f"the holdout could not be read: {error.problems[0]}")
+            self.unread = f"the holdout could not be read: {error.problems[0]}"
+            self.notes.append(self.unread)
             return None
 
     def _retrain(self, checked: Checked | None) -> Retrained:
@@ -182,21 +197,22 @@ class _Export:
         )
 
     def _judge(
-        self, model: torch.nn.Module, checked: Checked | None
+        self, model: torch.nn.Module, checked: Checked | None, found: Temperature
     ) -> tuple[dict[str, Any], Temperature]:
         """Scores with intervals, and the temperature."""
         metrics = scoring.of_config(self.run, self.config, self.classes)
-        found = temperature.of_run(self.run, self.config, self.kind)
         held: dict[str, Any] | None = None
         if self.kind == "fold":
             held = scoring.holdout_of_fold(self.run, self.config, self.slots[0], self.classes)
-        elif checked is not None and checked.holdout is not None:
+        if checked is not None and checked.holdout is not None:
             counted, fit = scoring.judge(copy.deepcopy(model), checked.holdout, self.config.config)
-            held = counted.described(self.run, self.classes)
+            held = held or counted.described(self.run, self.classes)
             if not found.fitted:
                 found = temperature.of_holdout(fit)
                 if found.fitted:
                     held["note"] = "The temperature was fitted on them, which changes no mask."
+        elif self.unread and not found.fitted:
+            found = temperature.none(f"{found.source}; {self.unread.splitlines()[0]}")
         if held is not None:
             metrics["holdout"] = held
         else:
@@ -210,13 +226,12 @@ class _Export:
             self.notes.append(temperature.bound(found.value))
         return metrics, found
 
-    def _graph(self, model: torch.nn.Module, opset: int | None) -> graph.Graph:
-        slot = directory(self.run.path, self.config.config_id, *self.slots[0])
-        kept = scoring.example_images(slot)
+    def _graph(self, model: torch.nn.Module, opset: int | None, found: Temperature) -> graph.Graph:
+        kept = scoring.examples(self._trial())
         if kept is None:
             images = torch.randint(0, 256, (2, 3, *self.size)).to(torch.uint8)
         else:
-            images = torch.from_numpy(kept).permute(0, 3, 1, 2)
+            images = torch.from_numpy(kept[0]).permute(0, 3, 1, 2)
         with self.console.status("writing the ONNX graph and comparing it with torch"):
             written = graph.write(
                 model,
@@ -224,68 +239,11 @@ class _Export:
                 self.size,
                 prepare_images(images, torch.device("cpu")),
                 opset=opset,
+                metadata=describing.metadata(self.classes, self.size, found),
             )
-        if not written.any_size:
-            size = f"{self.size[0]}×{self.size[1]}"
-            self.notes.append(f"the graph takes {size} alone: {written.why_one_size}")
+        if written.any_size:
+            return written
+        written = describing.plainly(written, self.config.config["model"]["name"])
+        size = f"{self.size[0]}×{self.size[1]}"
+        self.notes.append(f"the graph takes {size} alone: {written.why_one_size}")
         return written
-
-    def _facts(
-        self,
-        fitted: Retrained | None,
-        written: graph.Graph | None,
-        found: Temperature,
-        chosen: bool,
-    ) -> dict[str, Any]:
-        state = SearchState(self.run.metric, self.run.events)
-        source = {
-            "run": self.run.spec.name,
-            "config_id": self.config.config_id,
-            "cell": self.config.cell,
-            "kind": self.kind,
-            "folds": [] if fitted else [fold for fold, _ in self.slots],
-            "replicates": [] if fitted else [replicate for _, replicate in self.slots],
-            "epochs": fitted.epochs if fitted else None,
-            "images": fitted.images if fitted else None,
-            "schedule": self.config.config["train"]["schedule"],
-            "cells": len({config.cell for config in state.configs.values()}),
-            "configs": len(state.configs),
-            "chosen": "the best of the best cell" if chosen else "asked for by its id",
-        }
-        data = {
-            "name": self.run.spec.dataset.name,
-            "images": self.split["images"],
-            "held_out": len(self.split["holdout"]),
-            "folds": self.run.spec.folds.count,
-            "fingerprint": self.split["fingerprint"],
-        }
-        onnx: dict[str, Any] = {"written": False, "reason": f"no ONNX graph: {NO_ONNX}"}
-        if written is not None:
-            onnx = {"written": True, **written.as_dict()}
-        return {
-            "source": source,
-            "data": data,
-            "model": models.bare(self.config.config["model"]),
-            "precision": self.config.config["train"]["precision"],
-            "onnx": onnx,
-            "temperature": found.as_dict(),
-        }
-
-    def _describe(self, facts: dict[str, Any], metrics: dict[str, Any], found: Temperature) -> None:
-        """Every file that is neither weights nor graph."""
-        dataset = self.run.spec.dataset
-        colours = palette.of(dataset.name, dataset.options, dataset.leave_out)
-        classes = [
-            {"class": place, "name": name, "colour": list(palette.rgb(colours[name]))}
-            for place, name in enumerate(self.classes)
-        ]
-        prepared = preprocessing.facts(self.size)
-        folder.write_json(
-            self.place / folder.CLASSES, {"classes": classes, "ignored_in_training": IGNORE}
-        )
-        folder.write_json(self.place / folder.PREPROCESSING, prepared)
-        folder.write_json(self.place / folder.CALIBRATION, found.as_dict())
-        folder.write_json(self.place / folder.METRICS, metrics)
-        told = {**facts, "classes": self.classes, "preprocessing": prepared, "root": dataset.root}
-        text = card.text(told, metrics, self.config.params)
-        (self.place / folder.CARD).write_text(text, encoding="utf-8")

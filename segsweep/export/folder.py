@@ -23,7 +23,11 @@ import itertools
 import json
 import os
 import platform
+import re
 import shutil
+import signal
+import stat
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,23 +65,52 @@ def refuse_taken(out: Path) -> None:
 def staged(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` that takes its place at the end, or leaves nothing behind.
 
+    SIGTERM ends it as Ctrl-C does; what a killed process has left of the same name is removed.
+
     Raises:
         RunError: ``out`` is taken, or cannot be written.
     """
     refuse_taken(out)
     out = out.absolute()
+    _sweep_up(out)
     fresh = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     made = make(fresh, out)
     try:
-        yield fresh
-        refuse_taken(out)
-        if out.is_dir():
-            out.rmdir()
-        fresh.rename(out)
+        with _terminable():
+            yield fresh
+            refuse_taken(out)
+            if out.is_dir():
+                out.rmdir()
+            fresh.rename(out)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         unmake(made)
         raise
+
+
+def _sweep_up(out: Path) -> None:
+    """Remove what exports to ``out`` have left that were killed."""
+    named = re.compile(rf"\.{re.escape(out.name)}\.(\d+)\.tmp")
+    for path in out.parent.iterdir() if out.parent.is_dir() else ():
+        if (found := named.fullmatch(path.name)) and not Path(f"/proc/{found[1]}").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM is raised as Ctrl-C is, so that it is cleaned up after."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def make(place: Path, out: Path) -> list[Path]:
@@ -158,11 +191,8 @@ def verified(folder: Path) -> dict[str, Any]:
     if kind != FORMAT:
         what = f"format {kind!r} is not known to this version, {__version__}"
         raise RunError(Problem(what, str(folder), hint="use the version that exported it"))
-    files: dict[str, dict[str, Any]] = manifest["files"]
     problems = [
-        Problem(what, str(folder / name), hint=again)
-        for name, known in files.items()
-        if (what := _changed(folder / name, known["sha256"]))
+        Problem(what, str(folder / name), hint=again) for name, what in _unsound(folder, manifest)
     ]
     if problems:
         raise RunError(problems)
@@ -170,8 +200,29 @@ def verified(folder: Path) -> dict[str, Any]:
     return found
 
 
+def _unsound(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with files of the manifest, by name; none that lies elsewhere is opened."""
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not isinstance(manifest.get("onnx"), dict):
+        yield MANIFEST, "does not say what was exported"
+        return
+    needed = {*NEEDED, *((GRAPH,) if manifest["onnx"].get("written") else ())}
+    for name in sorted(needed - files.keys()):
+        yield name, f"is not listed in {MANIFEST}"
+    for name, known in files.items():
+        wanted = known.get("sha256") if isinstance(known, dict) else None
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            yield MANIFEST, f"lists {name!r}, which is no plain name"
+        elif not isinstance(wanted, str):
+            yield MANIFEST, f"has no SHA-256 of {name}"
+        elif what := _changed(folder / name, wanted):
+            yield name, what
+
+
 def _changed(path: Path, wanted: str) -> str:
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return "is no regular file"
         found = sha256(path)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,19 +48,50 @@ class Graph:
         return asdict(self)
 
 
-def require() -> None:
-    """Is what ONNX needs installed?
+def require(opset: int | None = None) -> None:
+    """Is what ONNX needs installed, and can both libraries use this opset?
 
     Raises:
-        RunError: it is not; the message has the command.
+        RunError: not; the message has the command, or the opsets.
     """
     try:
-        import onnx  # noqa: F401
+        import onnx
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         hint = f"{INSTALL}, or --no-onnx for the weights alone"
         raise RunError(Problem(f"ONNX needs {error.name}", hint=hint)) from error
+    if opset is None:
+        return
+    known = onnx.defs.onnx_opset_version()
+    newest = next((one for one in range(known, 1, -1) if _loads(one)), 1)
+    if not 1 <= opset <= newest:
+        what = f"there is no opset {opset} in the installed onnx"
+        if newest < opset <= known:
+            what = f"the installed onnxruntime cannot load opset {opset}"
+        hint = f"1 to {newest}; 18 to 20 hold every model, many need 18"
+        raise RunError(Problem(what, key="--opset", hint=hint))
+
+
+def _loads(opset: int) -> bool:
+    """Does onnxruntime take a graph of this opset? It is behind onnx, and does not say where."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    same = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    opsets = [helper.make_opsetid("", opset)]
+    version = helper.find_min_ir_version_for(opsets, ignore_unknown=True)
+    tried = helper.make_model(same, opset_imports=opsets, ir_version=version)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(
+            tried.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception:  # the runtime's own classes have none in common
+        return False
+    return True
 
 
 def write(
@@ -70,6 +102,7 @@ def write(
     *,
     opset: int | None = None,
     any_size: bool = True,
+    metadata: Mapping[str, str] | None = None,
 ) -> Graph:
     """Export, compare with torch, and write where they agree.
 
@@ -84,34 +117,26 @@ def write(
         images: (N, 3, *image_size) normalised, to compare with.
         opset: of ONNX; None leaves it to the exporter.
         any_size: False goes straight to one size.
+        metadata: what the graph tells of itself, as ``metadata_props``.
 
     Raises:
         RunError: the model cannot be exported, not to this opset, or computes something else.
     """
-    require()
-    _known_opset(opset)
+    require(opset)
+    parts = (model, path, image_size, images, opset)
     why = "not tried"
     if any_size:
         try:
-            return _write(model, path, image_size, images, opset, any_size=True, why="")
+            return _write(*parts, any_size=True, why="", metadata=metadata or {})
         except Unfit as error:
             why = str(error)
     try:
-        return _write(model, path, image_size, images, opset, any_size=False, why=why)
+        return _write(*parts, any_size=False, why=why, metadata=metadata or {})
     except Unfit as error:
         raise RunError(Problem(f"no ONNX graph: {error}", "", "", _WITHOUT)) from error
 
 
 _WITHOUT = "--no-onnx exports the weights alone, for which `segsweep predict` uses torch"
-
-
-def _known_opset(opset: int | None) -> None:
-    import onnx
-
-    newest = onnx.defs.onnx_opset_version()
-    if opset is not None and not 1 <= opset <= newest:
-        what = f"there is no opset {opset} in the installed onnx"
-        raise RunError(Problem(what, key="--opset", hint=f"1 to {newest}; 17 to 20 are usual"))
 
 
 def _write(
@@ -123,6 +148,7 @@ def _write(
     *,
     any_size: bool,
     why: str,
+    metadata: Mapping[str, str],
 ) -> Graph:
     other = (image_size[0] + STEP, image_size[1] + 2 * STEP)
     # traced away from the trained size, which a model may treat as a special case
@@ -133,6 +159,7 @@ def _write(
         what = f"opset {opset} cannot hold this model: {_reason(program, opset)}"
         hint = f"leave --opset out, or: {_WITHOUT}"
         raise RunError(Problem(what, key="--opset", hint=hint))
+    program.model.metadata_props.update(metadata)
     _save(program, model, path)
     session = open_session(path)
     found_all = [_compare(model, session, batch) for batch in (images, _noise(1, image_size))]
@@ -241,6 +268,9 @@ def open_session(path: Path, threads: int = 0) -> Any:
     Args:
         path: of the graph.
         threads: of the CPU; 0 leaves it to the library.
+
+    Raises:
+        Unfit: it cannot be loaded.
     """
     import onnxruntime
 
@@ -249,4 +279,7 @@ def open_session(path: Path, threads: int = 0) -> Any:
     options.log_severity_level = 4  # what goes wrong is raised as well
     usable = onnxruntime.get_available_providers()
     wanted = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in usable]
-    return onnxruntime.InferenceSession(str(path), options, providers=wanted)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=wanted)
+    except Exception as error:  # the runtime's own classes have none in common
+        raise Unfit(f"onnxruntime cannot load it: {first(error)}") from error

@@ -18,7 +18,7 @@ from segsweep.data.decoding import resize_image
 from segsweep.engine import autocast, classify, prepare_model
 from segsweep.errors import Problem, RunError
 from segsweep.export import folder, graph, members
-from segsweep.export.capture import INPUT, OUTPUT, first
+from segsweep.export.capture import INPUT, OUTPUT, Unfit, first
 
 Runtime = Literal["onnx", "torch"]
 OVERLAP = 0.25  # of a tile, at least, is seen by its neighbour too
@@ -61,17 +61,74 @@ def open_folder(place: Path, runtime: Runtime | None = None) -> Shipped:
     """
     manifest = folder.verified(place)
     chosen = _runtime(place, manifest, runtime)
-    prepared = folder.read_json(place / folder.PREPROCESSING)
-    classes = folder.read_json(place / folder.CLASSES)["classes"]
-    return Shipped(
-        run=_onnx(place) if chosen == "onnx" else _torch(place, manifest["precision"]),
-        runtime=chosen,
-        size=(prepared["resize"]["height"], prepared["resize"]["width"]),
-        colours={one["name"]: palette.text(one["colour"]) for one in classes},
-        temperature=float(folder.read_json(place / folder.CALIBRATION)["value"]),
-        mean=tuple(prepared["mean"]),
-        std=tuple(prepared["std"]),
-    )
+    try:
+        prepared = folder.read_json(place / folder.PREPROCESSING)
+        size = (int(prepared["resize"]["height"]), int(prepared["resize"]["width"]))
+        mean, std = (tuple(float(one) for one in prepared[name]) for name in ("mean", "std"))
+        temperature = float(folder.read_json(place / folder.CALIBRATION)["value"])
+        classes = folder.read_json(place / folder.CLASSES)["classes"]
+        colours = {str(one["name"]): palette.text(one["colour"]) for one in classes}
+        precision = str(manifest["precision"])
+        trained = members.classes_of(place / folder.WEIGHTS)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        what = f"cannot be used: {first(error)}"
+        raise RunError(Problem(what, str(place), hint="export again")) from error
+    _refuse_nonsense(place, len(classes), tuple(colours), trained, temperature, size, std)
+    load = _onnx if chosen == "onnx" else _torch
+    try:
+        run = load(place, precision)
+    except Exception as error:  # a newer format, a broken graph, an unknown model, other shapes
+        raise RunError(_not_loaded(place, manifest, chosen, error)) from error
+    return Shipped(run, chosen, size, colours, temperature, mean, std)
+
+
+def _refuse_nonsense(
+    place: Path,
+    count: int,
+    classes: tuple[str, ...],
+    trained: tuple[str, ...],
+    temperature: float,
+    size: tuple[int, int],
+    std: tuple[float, ...],
+) -> None:
+    """What would be used without an error, and give wrong results."""
+    problems = []
+    if len(classes) < count:
+        problems.append((folder.CLASSES, "has a class twice"))
+    elif classes != trained:
+        what = f"has the classes {', '.join(classes)}, and the model {', '.join(trained)}"
+        problems.append((folder.CLASSES, what))
+    if not 0 < temperature < float("inf"):
+        problems.append((folder.CALIBRATION, f"{temperature} is no temperature"))
+    if min(size) < 1 or len(std) != 3 or min(std) <= 0:
+        problems.append((folder.PREPROCESSING, "is no preprocessing of RGB images"))
+    if problems:
+        hint = "export again"
+        raise RunError([Problem(what, str(place / name), hint=hint) for name, what in problems])
+
+
+def _not_loaded(
+    place: Path, manifest: Mapping[str, Any], chosen: Runtime, error: Exception
+) -> Problem:
+    """With the versions that it was exported by where others are installed here."""
+    given, here = manifest.get("versions"), folder.versions()
+    then = given if isinstance(given, dict) else {}
+    own = ("segsweep", "onnx", "onnxruntime") if chosen == "onnx" else _BUILT_BY
+    others = [
+        f"{name} {then.get(name)}, here {here.get(name, 'none')}"
+        for name in own
+        if name in then and then[name] != here.get(name)
+    ]
+    by = f" (exported by {'; '.join(others)})" if others else ""
+    name = folder.GRAPH if chosen == "onnx" else folder.WEIGHTS
+    hint = "try --runtime torch" if chosen == "onnx" else "export again"
+    if chosen == "torch" and manifest["onnx"].get("written"):
+        hint = "try --runtime onnx"
+    reason = str(error) if isinstance(error, Unfit | RunError) else first(error)
+    return Problem(f"cannot be loaded: {reason}{by}", str(place / name), "--runtime", hint)
+
+
+_BUILT_BY = ("segsweep", "torch", "segmentation-models-pytorch", "timm", "transformers")
 
 
 def _runtime(place: Path, manifest: dict[str, Any], wanted: Runtime | None) -> Runtime:
@@ -84,7 +141,7 @@ def _runtime(place: Path, manifest: dict[str, Any], wanted: Runtime | None) -> R
             return "torch"
         hint = f"{graph.INSTALL}, or --runtime torch"
         raise RunError(Problem("onnxruntime is not installed", "", "--runtime", hint)) from error
-    if manifest["onnx"]["written"]:
+    if manifest["onnx"].get("written"):
         return "onnx"
     if wanted is None:
         return "torch"
@@ -92,7 +149,7 @@ def _runtime(place: Path, manifest: dict[str, Any], wanted: Runtime | None) -> R
     raise RunError(Problem(what, str(place), "--runtime", "use --runtime torch, or export again"))
 
 
-def _onnx(place: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+def _onnx(place: Path, _precision: str) -> Callable[[torch.Tensor], torch.Tensor]:
     session = graph.open_session(place / folder.GRAPH, torch.get_num_threads())
 
     def run(images: torch.Tensor) -> torch.Tensor:
@@ -210,3 +267,11 @@ def probabilities_of(logits: torch.Tensor, temperature: float) -> NDArray[np.flo
     scaled = logits / temperature
     found = scaled.sigmoid() if len(logits) == 1 else scaled.softmax(0)
     return np.asarray(found.numpy(), np.float32)
+
+
+def confidence_of(logits: torch.Tensor, temperature: float) -> float:
+    """The mean over pixels of the largest probability, without the others."""
+    scaled = logits / temperature
+    if len(logits) == 1:
+        return float(scaled[0].abs().sigmoid().mean())
+    return float((scaled.amax(0) - scaled.logsumexp(0)).exp_().mean())

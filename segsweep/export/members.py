@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -78,6 +80,20 @@ def save(path: Path, model: nn.Module, config: Mapping[str, Any], classes: Seque
     count = len(model.members) if isinstance(model, Ensemble) else 1
     facts = {"model": models.bare(config), "classes": list(classes), "members": count}
     checkpoint.save(path, model.state_dict(), facts)
+
+
+def classes_of(path: Path) -> tuple[str, ...]:
+    """The names in the header of what ``save`` wrote; no weight is read.
+
+    Raises:
+        ValueError: there is no such header.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            facts = json.loads(file.metadata()["segsweep"])
+        return tuple(str(name) for name in facts["classes"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name} does not say its classes") from error
 
 
 def load(path: Path) -> nn.Module:

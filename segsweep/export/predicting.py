@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,12 +21,11 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from segsweep.data import palette
 from segsweep.data.decoding import resize_image
 from segsweep.errors import DataError, DiskFull, Problem, RunError, disk_is_full
-from segsweep.export import folder, images, inference, record
+from segsweep.export import encoding, folder, images, inference, record
 from segsweep.export.capture import first
 from segsweep.export.inference import Runtime, Shipped
 from segsweep.export.record import Record
@@ -67,6 +65,7 @@ class Predicted:
         complete: every image was tried; False where a signal came first.
         failed: what is wrong with each of the others.
         converted: how images were converted, and how many were so now.
+        passed_over: files that people call images too, and that are of no kind that is read.
     """
 
     out: Path
@@ -76,10 +75,20 @@ class Predicted:
     complete: bool
     failed: tuple[Problem, ...]
     converted: dict[str, int]
+    passed_over: tuple[Path, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know besides."""
+        notes = [f"{count} converted: {how}" for how, count in self.converted.items()]
+        if self.passed_over:
+            notes.append(f"passed over: {images.told(self.passed_over)}")
+        return tuple(notes)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; ``predictions.jsonl`` has more of every image."""
-        return {**asdict(self), "out": str(self.out)}
+        plain = {"out": str(self.out), "passed_over": [str(path) for path in self.passed_over]}
+        return {**asdict(self), **plain}
 
 
 def predict(
@@ -115,13 +124,14 @@ def predict(
         raise RunError(Problem("trained does not go with --tile", key="--size", hint=hint))
     if not (out / images.SUMMARY).exists():
         folder.refuse_taken(out)
-    paths = images.find(source)
+    found = images.find(source)
     shipped = inference.open_folder(place, runtime)
     if options.probabilities == "png" and len(shipped.classes) != 2:
         what = f"png holds one probability a pixel, and there are {len(shipped.classes)} classes"
         raise RunError(Problem(what, key="--probabilities", hint="use npz"))
-    named = dict(zip(map(str, images.names(paths, source)), paths, strict=True))
+    named = dict(zip(map(str, images.names(found.paths, source)), found.paths, strict=True))
     book = record.begin(out, _facts(place, source, shipped, options), named)
+    book.failed += found.unreadable
     already, complete = len(book.there), False
     try:
         with Interrupt() as interrupt:
@@ -136,8 +146,9 @@ def predict(
         with contextlib.suppress(OSError):  # a full disk: the summary of the beginning stays
             book.close(complete=complete)
     return Predicted(
-        out, shipped.runtime, len(book.there), already, complete, tuple(book.failed), converted
-    )
+        out, shipped.runtime, len(book.there), already, complete, tuple(book.failed), converted,
+        tuple(found.passed_over),
+    )  # fmt: skip
 
 
 def _facts(place: Path, source: Path, shipped: Shipped, options: Options) -> dict[str, Any]:
@@ -172,7 +183,7 @@ def _all(
                 book.forget(name)
                 if disk_is_full(error):
                     raise
-                book.failed += _problems(path, error)
+                book.failed += _problems(path, error, tile=options.tile)
             else:
                 if how:
                     converted[how] = converted.get(how, 0) + 1
@@ -180,17 +191,25 @@ def _all(
     return converted
 
 
-def _problems(path: Path, error: Exception) -> list[Problem]:
+def _problems(path: Path, error: Exception, *, tile: bool) -> list[Problem]:
     if isinstance(error, DataError):
         return list(error.problems)
     if isinstance(error, OSError):
         return [Problem(f"its results cannot be written: {error.strerror or error}", str(path))]
-    hint = "make it smaller, or predict with --size trained" if _memory(error) else ""
+    hint = ""
+    if _memory(error):
+        hint = "make it smaller" if tile else "make it smaller, or predict with --size trained"
     return [Problem(f"cannot be predicted: {first(error)}", str(path), hint=hint)]
 
 
+# torch's allocator of the CPU, the C library's and OpenCV's raise no class of their own
+NO_MEMORY = ("defaultcpuallocator", "allocate memory", "out of memory", "insufficient memory")
+
+
 def _memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error).lower() for words in NO_MEMORY)
 
 
 def _one(shipped: Shipped, book: Record, name: str, path: Path, options: Options) -> str:
@@ -202,9 +221,7 @@ def _one(shipped: Shipped, book: Record, name: str, path: Path, options: Options
     if not torch.isfinite(logits).all():
         raise DataError(Problem("the model gives no finite numbers for it", str(path)))
     mask = inference.mask_of(logits)
-    chances = inference.probabilities_of(logits, shipped.temperature)
     shares = np.bincount(mask.ravel(), minlength=len(shipped.classes)) / mask.size
-    sure = np.maximum(chances[0], 1 - chances[0]) if len(chances) == 1 else chances.max(axis=0)
     row = {
         "image": str(path),
         "stamp": record.stamp(path),
@@ -212,9 +229,9 @@ def _one(shipped: Shipped, book: Record, name: str, path: Path, options: Options
         "height": mask.shape[0],
         "width": mask.shape[1],
         "shares": dict(zip(shipped.classes, shares.round(6).tolist(), strict=True)),
-        "mean_confidence": round(float(sure.mean()), 6),
+        "mean_confidence": round(inference.confidence_of(logits, shipped.temperature), 6),
     }
-    files = _files(shipped, name, image, mask, chances, options)
+    files = _files(shipped, name, image, mask, logits, options)
     book.save(files, {**row, "converted": how} if how else row)
     book.there.add(str(path))
     return how
@@ -225,30 +242,23 @@ def _files(
     name: str,
     image: NDArray[np.uint8],
     mask: NDArray[np.uint8],
-    chances: NDArray[np.float32],
+    logits: torch.Tensor,
     options: Options,
 ) -> dict[str, bytes]:
     """Place below the folder → content."""
     files: dict[str, bytes] = {}
-    if options.probabilities == "npz":
-        stream = io.BytesIO()
-        np.savez_compressed(stream, probabilities=chances.astype(np.float16))
-        files[f"probabilities/{name}.npz"] = stream.getvalue()
-    elif options.probabilities == "png":
-        grey = np.round(chances[0] * 255).astype(np.uint8)
-        files[f"probabilities/{name}.png"] = _png(Image.fromarray(grey))
+    if options.probabilities != "none":
+        chances = inference.probabilities_of(logits, shipped.temperature)
+        if options.probabilities == "npz":
+            content = encoding.npz(probabilities=chances.astype(np.float16))
+        else:
+            content = encoding.colour_png(np.round(chances[0] * 255).astype(np.uint8))
+        files[f"probabilities/{name}.{options.probabilities}"] = content
     if options.overlays:
         shown = resize_image(image, (mask.shape[0], mask.shape[1]))
         painted = palette.paint(shown, mask, shipped.colours)
-        files[f"overlays/{name}.png"] = _png(Image.fromarray(painted))
-    picture = Image.fromarray(mask)
+        files[f"overlays/{name}.png"] = encoding.colour_png(painted)
     if options.masks == "palette":
         colours = [palette.rgb(colour) for colour in shipped.colours.values()]
-        picture.putpalette(np.ravel(colours).tolist())  # the values stay the classes
-    return {**files, f"masks/{name}.png": _png(picture)}
-
-
-def _png(picture: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, "png")
-    return stream.getvalue()
+        return {**files, f"masks/{name}.png": encoding.palette_png(mask, colours)}
+    return {**files, f"masks/{name}.png": encoding.colour_png(mask)}

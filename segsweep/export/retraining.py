@@ -79,7 +79,7 @@ def retrain(
         gpu=facts["gpu"],
     )
     known = [trial.micro_batch for trial in config.trials.values() if trial.micro_batch]
-    lock = Lock(place)
+    lock = Lock(place, "export")
     try:
         micro = min(known, default=None)
         while not _train(config, inputs, place, epochs, micro, told):

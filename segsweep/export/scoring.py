@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from segsweep import pixelcounts
 from segsweep.calibration.temperature import Fit, fit_temperature
 from segsweep.closing import HOLDOUT
+from segsweep.compare.ranking import undefined
 from segsweep.data.cache import ImageSet
 from segsweep.data.loader import Loader
 from segsweep.engine import classify, prepare_images, prepare_model
@@ -24,29 +25,34 @@ from segsweep.losses import IGNORE
 from segsweep.metrics.counts import confusion
 from segsweep.progress import EVIDENCE
 from segsweep.rundir import Run
-from segsweep.state import ConfigState, Slot
+from segsweep.state import ConfigState, SearchState, Slot
 from segsweep.trial import directory
 
 _PIXELS = 20_000  # of an image, at most, for the temperature
 
 
 def of_config(run: Run, config: ConfigState, classes: Sequence[str]) -> dict[str, Any]:
-    """How the config did in the cross-validation: by fold, and over all validation images."""
+    """How the config did in the cross-validation: by fold, and over all validation images.
+
+    There is no mean over some of the folds: it is None where the metric is undefined on one.
+    """
     by_slot = {
         slot: value
         for slot, value in config.scores(run.spec.metric.goal).items()
         if slot in run.spec.slots
     }
-    values = list(by_slot.values())
+    slots = sorted(slot for slot in config.trials if slot in run.spec.slots)
+    values = list(by_slot.values()) if len(by_slot) == len(slots) else []
     found: dict[str, Any] = {
         "metric": run.spec.metric.name,
         "goal": run.spec.metric.goal,
-        "folds": [{"fold": f, "replicate": r, "value": v} for (f, r), v in by_slot.items()],
-        "mean": fmean(values),
+        "folds": [{"fold": f, "replicate": r, "value": by_slot.get((f, r))} for f, r in slots],
+        "mean": fmean(values) if values else None,
         "std": stdev(values) if len(values) > 1 else None,
+        "undefined": None if values else undefined_on(run, config),
         "interval": words(run),
     }
-    parts = [evidence(run, config, slot, EVIDENCE) for slot in by_slot if slot[1] == 0]
+    parts = [evidence(run, config, slot, EVIDENCE) for slot in slots if slot[1] == 0]
     known = [part for part in parts if part is not None]
     if known and len(known) == len(parts):
         counted = Counted(
@@ -55,6 +61,13 @@ def of_config(run: Run, config: ConfigState, classes: Sequence[str]) -> dict[str
         )
         found["out_of_fold"] = counted.described(run, classes)
     return found
+
+
+def undefined_on(run: Run, config: ConfigState) -> str | None:
+    """On which folds of the config the metric is undefined, and why."""
+    state = SearchState(run.metric, [])
+    state.configs = {config.config_id: config}
+    return undefined(run.spec, state)
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,44 @@ def judge(
         return counted, error
 
 
-def example_images(place: Path) -> NDArray[np.uint8] | None:
-    """A few validation images (N, H, W, 3) that a trial has kept; None where they are damaged."""
-    found = pixelcounts.read(place / EVIDENCE, "examples.image")
-    return None if found is None else found[0].astype(np.uint8)
+def examples(place: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """A few validation images (N, H, W, 3) that a trial has kept, and its masks of them.
+
+    None where they are damaged.
+    """
+    found = [pixelcounts.read(place / EVIDENCE, f"examples.{n}") for n in ("image", "prediction")]
+    images, masks = found
+    if images is None or masks is None:
+        return None
+    return images[0].astype(np.uint8), masks[0].astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """How many pixels of the shipped model's masks are not the trial's own."""
+
+    images: int
+    pixels: int
+    differing: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, with their share."""
+        share = self.differing / self.pixels if self.pixels else 0.0
+        return {**asdict(self), "share": share}
+
+
+@torch.inference_mode()
+def masks(model: torch.nn.Module, place: Path) -> Masks | None:
+    """Compare the model's masks, in float32, with those that its trial has kept.
+
+    A trial in half precision rounds logits, so that those close to a tie may fall to either side.
+    """
+    kept = examples(place)
+    if kept is None:
+        return None
+    images = torch.from_numpy(kept[0]).permute(0, 3, 1, 2)
+    found = [
+        classify(model(prepare_images(one[None], torch.device("cpu"))))[0].numpy() for one in images
+    ]
+    differing = sum(int((a != b).sum()) for a, b in zip(found, kept[1], strict=True))
+    return Masks(len(images), int(kept[1].size), differing)

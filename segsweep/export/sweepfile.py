@@ -23,11 +23,14 @@ def text(run: Run, config: ConfigState) -> str:
 
     The config keeps its id, since all that can change a number is as it was. A root of the data
     that the sweep file gave by a variable, ``${SEGSWEEP_DATA}``, is given so again: what the
-    variable holds is this machine's business.
+    variable holds is this machine's business, as are its GPUs and an absolute ``storage_path``.
     """
     data = _as_sweep(run.spec, config)
     if given := _root_as_given(run):
         data["dataset"] = {**data["dataset"], "root": given}
+    data["resources"] = {**data["resources"], "gpu": _gpu_as_given(run)}
+    if Path(run.spec.storage_path).is_absolute():
+        del data["storage_path"]
     return f"# config {config.config_id} of the sweep {run.spec.name}, {config.cell}\n" + (
         yamlfile.dump(data)
     )
@@ -42,6 +45,15 @@ def _root_as_given(run: Run) -> str | None:
     except (SpecError, KeyError, TypeError):
         return None
     return str(given) if root == run.spec.dataset.root else None
+
+
+def _gpu_as_given(run: Run) -> Any:
+    """``resources.gpu`` as the sweep file has it: the ledger's is what one machine had."""
+    try:
+        gpu = yamlfile.read(run.path / rundir.SWEEP).data["resources"]["gpu"]
+    except (SpecError, KeyError, TypeError):
+        return "auto"
+    return "auto" if gpu is None else gpu
 
 
 def _as_sweep(spec: SweepSpec, config: ConfigState) -> dict[str, Any]:
@@ -83,6 +95,7 @@ def checked(path: Path, run: Run, config: ConfigState) -> Checked:
 
 def _located(run: Run, config: ConfigState) -> Iterator[str]:
     """``--set`` for what the file names by paths that begin where the sweep was launched."""
+    yield "resources.gpu=auto"  # whatever this machine has will do
     yield f"storage_path={json.dumps(str(run.path.resolve().parent))}"
     if run.spec.dataset.root is not None:
         yield f"dataset.root={json.dumps(run.located(run.spec.dataset.root))}"

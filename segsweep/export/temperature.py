@@ -12,7 +12,7 @@ from segsweep.errors import CalibrationError
 from segsweep.export.folder import sha256
 from segsweep.progress import BEST
 from segsweep.rundir import Run
-from segsweep.state import ConfigState
+from segsweep.state import ConfigState, Slot
 from segsweep.trial import directory
 
 FITTED = "calibration.json"  # in the run directory, where `calibrate` has written one
@@ -40,8 +40,16 @@ class Temperature:
         return asdict(self)
 
 
-def of_run(run: Run, config: ConfigState, kind: Kind) -> Temperature:
-    """What the run's calibration has found for this config; T = 1 where it says nothing."""
+def of_run(run: Run, config: ConfigState, kind: Kind, slot: Slot | None = None) -> Temperature:
+    """What the run's calibration has found for this config; T = 1 where it says nothing.
+
+    Args:
+        run: the run.
+        config: of which a model is exported.
+        kind: what the model is.
+        slot: whose model it is, where it is a fold's: its own temperature was fitted on the
+            validation images of its fold, which it was not trained on.
+    """
     path = run.path / FITTED
     todo = f"`segsweep calibrate {run.spec.name}` fits one"
     if not path.exists():
@@ -53,7 +61,8 @@ def of_run(run: Run, config: ConfigState, kind: Kind) -> Temperature:
             return none(f"not calibrated: {FITTED} of the run leaves this config out; {todo}")
         if stale := _stale(run, config, content, own[0]):
             return none(f"not calibrated: {FITTED} of the run is of {stale}; {todo} again")
-        fit = own[0]["ensemble"] if kind == "ensemble" else own[0]
+        alone = None if slot is None else _alone(own[0], slot)
+        fit = alone or (own[0]["ensemble"] if kind == "ensemble" else own[0])
         value, at_bound = (None, False) if fit is None else _read(fit)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
@@ -61,7 +70,9 @@ def of_run(run: Run, config: ConfigState, kind: Kind) -> Temperature:
     if value is None:
         return none(f"not calibrated: {FITTED} of the run has no temperature of the ensemble")
     words = {
-        "fold": "fitted on the out-of-fold logits of all folds of this config",
+        "fold": "fitted on the validation images of its own fold, which it was not trained on"
+        if alone
+        else "fitted on the out-of-fold logits of all folds of this config",
         "ensemble": "fitted on the mean of the fold models' probabilities",
         "retrained": "that of the fold models of this config, fitted out of fold: no validation "
         "image is left for the retrained model itself",
@@ -87,6 +98,16 @@ def bound(value: float) -> str:
         f"T = {value:.4g} is at the end of what was looked at, where no minimum was found: "
         "the probabilities say little"
     )
+
+
+def _alone(own: Mapping[str, Any], slot: Slot) -> Mapping[str, Any] | None:
+    """The entry of one fold model, where the fit has found a minimum: all folds' may have one."""
+    for fold in own.get("folds", ()):
+        same = (fold["fold"] or 0, fold["replicate"] or 0) == slot
+        if same and fold.get("temperature") is not None and not fold.get("at_bound", False):
+            found: Mapping[str, Any] = fold
+            return found
+    return None
 
 
 def _read(fit: Mapping[str, Any]) -> tuple[float, bool]:

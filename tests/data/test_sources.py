@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segsweep import registry
 from segsweep.data.sources import IGNORE, Source, build, resolve
 from segsweep.errors import DataError, UnknownName, UserError
 from tests.data.builders import SIZE, disc, make_folder, make_ph2, picture, save
@@ -183,6 +184,30 @@ class TestFolder:
         text = _problems(_folder(root))
         assert "expected masks/a00.png" in text
         assert "a00_mask.png: has no image" in text
+
+    def test_a_root_that_may_not_be_looked_at(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = tmp_path / "data"
+        real = os.stat
+
+        def refused(path: Any, **options: Any) -> os.stat_result:
+            if Path(path) == root:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, **options)
+
+        monkeypatch.setattr(os, "stat", refused)
+        assert "cannot be looked at (Permission denied)" in _problems(_folder(root))
+
+    def test_a_mistyped_root_is_not_compared_with_thousands(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(registry, "COMPARED", 5)
+        for number in range(5):
+            (tmp_path / f"data{number}").mkdir()
+        assert "did you mean" in _problems(_folder(tmp_path / "data"))
+        (tmp_path / "more").mkdir()
+        assert "did you mean" not in _problems(_folder(tmp_path / "data"))
 
     def test_every_structural_mistake_at_once(self, tmp_path: Path) -> None:
         make_folder(tmp_path, 4)

@@ -45,7 +45,13 @@ def test_the_folder_holds_what_is_promised(exported: Path, launched: Launched) -
     assert content(exported, folder.PREPROCESSING)["resize"]["height"] == 32
     card = (exported / folder.CARD).read_text()
     assert config.config_id in card
-    assert "not calibrated" in card
+    assert "(fitted on the holdout)" in card
+    assert f"{manifest['parameters']:,} parameters" in card
+    assert "trained in fp32; computed in fp32, 0 of " in card
+    assert manifest["masks"]["differing"] == 0
+    (timed,) = [e for e in launched.run.events if e["event"] == "runtime"][-1:]
+    if timed["config_id"] == config.config_id:
+        assert manifest["runtime"]["ms"] == timed["runtime_ms"]
 
 
 def test_weights_are_those_of_the_best_fold(exported: Path, launched: Launched) -> None:
@@ -57,7 +63,10 @@ def test_weights_are_those_of_the_best_fold(exported: Path, launched: Launched) 
         assert torch.equal(value, expected[name])
 
 
-def test_its_sweep_file_is_this_config(exported: Path, launched: Launched) -> None:
+def test_its_sweep_file_is_this_config(
+    exported: Path, launched: Launched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # it names no absolute place for runs
     checked = check(exported / folder.CONFIG)
     (cell,) = checked.cells
     found = identity.config_id(cell.config, checked.prepared.fingerprint, checked.folds.hash)
@@ -249,3 +258,20 @@ def test_the_card_says_how_a_retrained_model_has_its_learning_rate(
     card = (tmp_path / "out" / folder.CARD).read_text()
     assert ("with the learning rates that the folds had" in card) == (schedule == "cosine")
     assert ("cut where the training loss stood still" in card) == (schedule == "plateau")
+
+
+def test_draws_in_parts_are_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = np.random.default_rng(0).integers(1, 50, size=(20, 2, 2)).astype(np.int64)
+    whole = intervals(matrix, ("a", "b"), resamples=90)
+    monkeypatch.setattr("segsweep.export.intervals.HELD", 7 * 20)
+    assert intervals(matrix, ("a", "b"), resamples=90) == whole
+
+
+def test_a_calibration_at_work_does_not_keep_a_champion_from_being_exported(
+    own: Launched, tmp_path: Path
+) -> None:
+    lock = Lock(own.path, "calibrate")
+    try:
+        export(own.path, tmp_path / "out", onnx=False)
+    finally:
+        lock.release()

@@ -69,6 +69,13 @@ def test_pairs_of_the_library(name: str, tmp_path: Path) -> None:
     assert_equal(model, path, torch.randn(1, 3, side, side))
 
 
+def test_a_pair_of_the_library_takes_any_size(tmp_path: Path) -> None:
+    model, path = make("linknet/resnet18"), tmp_path / "model.onnx"
+    found = graph.write(model, path, (32, 32), images(32))
+    assert (found.any_size, found.why_one_size) == (True, "")
+    assert_equal(model, path, torch.randn(3, 3, 64, 96))
+
+
 def assert_equal(model: nn.Module, path: Path, batch: Tensor) -> None:
     """onnxruntime against torch, with a session of the test's own."""
     import onnxruntime

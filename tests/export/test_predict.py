@@ -245,7 +245,7 @@ def test_an_export_is_told_as_json(launched: Launched, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert (told["config_id"], told["onnx"]) == (launched.champion.config_id, None)
-    assert told["temperature"]["value"] == 1
+    assert told["temperature"]["source"] == "fitted on the holdout"
 
 
 @pytest.mark.parametrize("command", ["changed", "empty", "taken", "no graph"])

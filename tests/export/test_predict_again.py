@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -214,3 +215,51 @@ def test_a_place_that_cannot_be_written_is_refused(
 
 def _refuse(path: Path, text: str) -> None:
     raise OSError(errno.EROFS, "Read-only file system")
+
+
+@pytest.mark.parametrize("tile", [False, True])
+def test_a_lack_of_memory_is_told_with_what_to_do(
+    exported: Path, source: Path, tmp_path: Path, tile: bool
+) -> None:
+    texts = iter(
+        [
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"),
+            cv2.error("OpenCV: (-4:Insufficient memory) Failed to allocate 80 bytes"),
+            RuntimeError("something else"),
+        ]
+    )
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise next(texts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "logits_of", fail)
+        found = predict(exported, source, tmp_path / "out", Options(tile=tile), runtime="torch")
+    hint = "make it smaller" if tile else "make it smaller, or predict with --size trained"
+    assert [problem.hint for problem in found.failed] == [hint, hint, ""]
+
+
+def test_no_softmax_where_none_is_asked_for(
+    exported: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(exported, source, tmp_path / "all", runtime="torch")
+    monkeypatch.setattr(inference, "probabilities_of", None)
+    predict(exported, source, tmp_path / "none", Options(probabilities="none"), runtime="torch")
+    assert [row["mean_confidence"] for row in rows(tmp_path / "none")] == [
+        row["mean_confidence"] for row in rows(tmp_path / "all")
+    ]
+    with np.load(tmp_path / "all/probabilities/a.npz") as file:
+        sure = np.abs(file["probabilities"].astype(float) - 0.5).mean() + 0.5
+    assert rows(tmp_path / "all")[0]["mean_confidence"] == pytest.approx(sure, abs=1e-3)
+    logits = 3 * torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(0))
+    expected = float((logits / 2).softmax(0).amax(0).mean())
+    assert inference.confidence_of(logits, 2.0) == pytest.approx(expected, rel=1e-6)
+
+
+def test_paths_are_told_as_a_shell_takes_them(exported: Path, source: Path, tmp_path: Path) -> None:
+    (source / "d.heic").write_bytes(b"x")
+    out = tmp_path / "pred[v1] x"
+    done = call("predict", exported, source, "--out", out, "--runtime", "torch")
+    assert done.exit_code == 0, done.output
+    assert f"results in '{out}'" in done.output
+    assert f"passed over: 1 .heic, such as {source / 'd.heic'}" in done.output

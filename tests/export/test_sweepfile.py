@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from safetensors.torch import save_file
 
 from segsweep import models, yamlfile
 from segsweep.errors import RunError
-from segsweep.export import folder
+from segsweep.export import folder, sweepfile
 from segsweep.export.exporting import export
 from segsweep.launching import launch
+from segsweep.rundir import load
+from segsweep.state import SearchState
 from tests.export.pictures import save
 from tests.helpers import tiny
 
@@ -81,3 +85,28 @@ def test_a_root_given_by_a_variable_is_shipped_so(
     assert shipped("variable") == "${IMAGES:-data}"
     monkeypatch.setenv("IMAGES", "elsewhere")  # is no more what the run used
     assert shipped("literal") == "data"
+
+
+def test_a_gpu_and_an_absolute_place_of_one_machine_are_not_shipped(
+    elsewhere: Path, tmp_path: Path
+) -> None:
+    """A launch writes how many GPUs it had in the place of ``auto``."""
+    run = load(elsewhere / "r/tiny")
+    (config,) = SearchState(run.metric, run.events).configs.values()
+
+    def shipped(**changes: Any) -> dict[str, Any]:
+        settings = run.spec.model_copy(update=changes)
+        (tmp_path / "c.yaml").write_text(sweepfile.text(replace(run, spec=settings), config))
+        data: dict[str, Any] = yamlfile.read(tmp_path / "c.yaml").data
+        return data
+
+    had = run.spec.resources.model_copy(update={"gpu": 1.0})
+    found = shipped(resources=had, storage_path="/scratch/runs")
+    assert found["resources"]["gpu"] == "auto"
+    assert "storage_path" not in found
+    given = run.path / "sweep.yaml"
+    given.write_text(given.read_text() + "\nresources: {gpu: 0.5}\n")
+    assert shipped(resources=had)["resources"]["gpu"] == 0.5
+    # fitting it anew takes whatever is here
+    (tmp_path / "c.yaml").write_text(sweepfile.text(run, config))
+    assert sweepfile.checked(tmp_path / "c.yaml", run, config).spec.resources.gpu == "auto"

@@ -15,10 +15,12 @@ from scipy.optimize import minimize_scalar
 from segsweep.calibration.temperature import fit_temperature
 from segsweep.check import check
 from segsweep.engine import prepare_images
-from segsweep.errors import CalibrationError
-from segsweep.export import folder, members, scoring, temperature
+from segsweep.errors import CalibrationError, RunError
+from segsweep.export import folder, members, scoring, sweepfile, temperature
+from segsweep.export.choosing import best_slot
 from segsweep.export.exporting import export
 from segsweep.launching import launch
+from segsweep.progress import BEST
 from tests.export.conftest import Launched
 from tests.helpers import tiny, write_sweep
 
@@ -99,7 +101,41 @@ def test_our_own_fit_at_its_bound_is_told(own: Launched, tmp_path: Path) -> None
     assert [note for note in found.notes if "is at the end of what was looked at" in note]
 
 
-def test_an_ensembles_temperature_is_the_best_on_the_holdout(tmp_path: Path) -> None:
+def test_a_fold_models_temperature_is_its_own(own: Launched, tmp_path: Path) -> None:
+    """Fitted on the validation images of its fold; all folds' where that found no minimum."""
+    fold, replicate = best_slot(own.run, own.champion)
+    mine = {
+        "fold": fold, "replicate": replicate, "temperature": 1.3, "at_bound": False,
+        "checkpoint": folder.sha256(own.trial / BEST),
+    }  # fmt: skip
+    other = {"fold": 1 - fold, "replicate": 0, "temperature": 9.0, "at_bound": False}
+    calibrate(own, folds=[other, mine])
+    found = export(own.path, tmp_path / "out", onnx=False).temperature
+    assert (found.value, "of its own fold" in found.source) == (1.3, True)
+    both = temperature.of_run(own.run, own.champion, "retrained")
+    assert both.value == 1.7
+    calibrate(own, folds=[other, {**mine, "at_bound": True}])
+    found = temperature.of_run(own.run, own.champion, "fold", (fold, replicate))
+    assert (found.value, "of all folds" in found.source) == (1.7, True)
+
+
+def test_without_the_images_a_fold_model_has_none_and_says_why(
+    own: Launched, tmp_path: Path
+) -> None:
+    def gone(*_: object) -> None:
+        raise RunError("the images are gone")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweepfile, "checked", gone)
+        found = export(own.path, tmp_path / "out", onnx=False)
+    assert (found.temperature.value, found.temperature.fitted) == (1.0, False)
+    assert "the holdout could not be read: the images are gone" in found.temperature.source
+    assert content(tmp_path / "out", folder.METRICS)["holdout"]["images"] == 3
+
+
+def test_an_ensembles_temperature_is_the_best_on_the_holdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Found again with scipy, from the members' logits on the held-out images."""
     data = tiny(
         configs_per_cell=1, factors__loss=["bce"], train__epochs=20, dataset__images=24,
@@ -108,6 +144,7 @@ def test_an_ensembles_temperature_is_the_best_on_the_holdout(tmp_path: Path) -> 
     path = launch(write_sweep(tmp_path, data), runner="inline").run_directory
     found = export(path, tmp_path / "out", ensemble=True, onnx=False)
     model = members.load(tmp_path / "out" / folder.WEIGHTS)
+    monkeypatch.chdir(tmp_path)
     held = check(tmp_path / "out" / folder.CONFIG).holdout
     assert held is not None
     everything = range(len(held.image_ids))

@@ -51,6 +51,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return outcome.run_directory
 
 
+def facts_of(place: Path, name: str) -> Any:
+    return json.loads((place / name).read_text())
+
+
 @pytest.mark.parametrize("name", WHOLE_WAY)
 def test_the_whole_way(run: Path, tmp_path: Path, name: str) -> None:
     import onnxruntime
@@ -67,13 +71,14 @@ def test_the_whole_way(run: Path, tmp_path: Path, name: str) -> None:
     for runtime in ("onnx", "torch"):
         done = predict(tmp_path / "shipped", source, tmp_path / runtime, Options(), runtime=runtime)
         assert (done.done, done.failed) == (8, ())
-    facts = json.loads((tmp_path / "shipped" / folder.PREPROCESSING).read_text())
+    facts = facts_of(tmp_path / "shipped", folder.PREPROCESSING)
     session = onnxruntime.InferenceSession(str(tmp_path / "shipped" / folder.GRAPH))
     for path in sorted(source.iterdir()):
         image = opened(path)
         given = (image / 255 - np.asarray(facts["mean"])) / np.asarray(facts["std"])
         logits = session.run(None, {"image": given.transpose(2, 0, 1)[None].astype(np.float32)})[0]
-        chances = np.exp(logits[0] - logits[0].max(0))
+        warm = logits[0] / facts_of(tmp_path / "shipped", folder.CALIBRATION)["value"]
+        chances = np.exp(warm - warm.max(0))
         chances /= chances.sum(0)
         for runtime in ("onnx", "torch"):
             with np.load(tmp_path / runtime / "probabilities" / f"{path.stem}.npz") as file:

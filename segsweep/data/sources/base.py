@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segsweep.data.sources import tiff
 from segsweep.errors import DataError, Problem
+from segsweep.registry import names_in
 
 IGNORE = 255
 """The one value that means "no label here" in every cached mask."""
@@ -109,15 +112,19 @@ def missing_root(root: Path | None, what: str, expected: str) -> list[Problem]:
     if root is None:
         hint = f"set `dataset.root` to the directory that holds {expected}"
         return [Problem(f"{what} needs a directory", key="dataset.root", hint=hint)]
-    if root.is_dir():
-        return []
-    is_what = "is not a directory" if root.exists() else "does not exist"
+    try:
+        if stat.S_ISDIR(root.stat().st_mode):
+            return []
+        is_what = "is not a directory"
+    except (FileNotFoundError, NotADirectoryError):
+        is_what = "does not exist"
+    except OSError as error:  # such as a directory above it that may not be looked into
+        is_what = f"cannot be looked at ({error.strerror})"
     hint = (
         f"expected a directory, or a .zip archive, that holds {expected}; point `dataset.root` "
         "to it, or set SEGSWEEP_DATA where the sweep file uses ${SEGSWEEP_DATA:-data}"
     )
-    beside = [one.name for one in root.parent.iterdir()] if root.parent.is_dir() else []
-    if near := difflib.get_close_matches(root.name, beside, n=1):
+    if near := difflib.get_close_matches(root.name, names_in(root.parent), n=1):
         hint = f"did you mean {str(root.parent / near[0])!r}? {hint}"
     what = f"{what} {is_what}: {root.absolute()}"
     return [Problem(what, key="dataset.root", hint=hint)]
@@ -171,6 +178,7 @@ def decode(path: Path, flags: int) -> NDArray[Any]:
         content = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise DataError(_unreadable(path, error)) from error
+    tiff.refuse_others(content, path)
     try:
         pixels = cv2.imdecode(content, flags) if content.size else None
     except cv2.error:
@@ -184,8 +192,10 @@ def decode(path: Path, flags: int) -> NDArray[Any]:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """An image file as 8-bit RGB (H, W, 3), turned as its EXIF orientation says.
 
+    Training and ``predict`` both read by it, so that no image is converted in two ways.
+
     Raises:
-        DataError: the file cannot be read or decoded.
+        DataError: the file cannot be read or decoded, or holds other channels or floats.
     """
     bgr = decode(path, cv2.IMREAD_COLOR)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
