@@ -51,21 +51,6 @@ def facts(
         chosen: the config is the champion of the best cell.
     """
     split = run.split
-    state = SearchState(run.metric, run.events)
-    source = {
-        "run": run.spec.name,
-        "config_id": config.config_id,
-        "cell": config.cell,
-        "kind": kind,
-        "folds": [] if fitted else [fold for fold, _ in slots],
-        "replicates": [] if fitted else [replicate for _, replicate in slots],
-        "epochs": fitted.epochs if fitted else None,
-        "images": fitted.images if fitted else None,
-        "schedule": config.config["train"]["schedule"],
-        "cells": len({one.cell for one in state.configs.values()}),
-        "configs": len(state.configs),
-        "chosen": "the best of the best cell" if chosen else "asked for by its id",
-    }
     data = {
         "name": run.spec.dataset.name,
         "images": split["images"],
@@ -77,13 +62,34 @@ def facts(
     if written is not None:
         onnx = {"written": True, **written.as_dict()}
     return {
-        "source": source,
+        "source": {
+            **_origin(run, config),
+            "kind": kind,
+            "folds": [] if fitted else [fold for fold, _ in slots],
+            "replicates": [] if fitted else [replicate for _, replicate in slots],
+            "epochs": fitted.epochs if fitted else None,
+            "images": fitted.images if fitted else None,
+            "chosen": "the best of the best cell" if chosen else "asked for by its id",
+        },
         "data": data,
         "model": models.bare(config.config["model"]),
         "precision": config.config["train"]["precision"],
         "onnx": onnx,
         "temperature": found.as_dict(),
         "runtime": runtime(run, config),
+    }
+
+
+def _origin(run: Run, config: ConfigState) -> dict[str, Any]:
+    """Whose config it is, and among how many it was found."""
+    state = SearchState(run.metric, run.events)
+    return {
+        "run": run.spec.name,
+        "config_id": config.config_id,
+        "cell": config.cell,
+        "schedule": config.config["train"]["schedule"],
+        "cells": len({one.cell for one in state.configs.values()}),
+        "configs": len(state.configs),
     }
 
 

@@ -125,10 +125,7 @@ def predict(
     if not (out / images.SUMMARY).exists():
         folder.refuse_taken(out)
     found = images.find(source)
-    shipped = inference.open_folder(place, runtime)
-    if options.probabilities == "png" and len(shipped.classes) != 2:
-        what = f"png holds one probability a pixel, and there are {len(shipped.classes)} classes"
-        raise RunError(Problem(what, key="--probabilities", hint="use npz"))
+    shipped = _opened(place, runtime, options)
     named = dict(zip(map(str, images.names(found.paths, source)), found.paths, strict=True))
     book = record.begin(out, _facts(place, source, shipped, options), named)
     book.failed += found.unreadable
@@ -149,6 +146,15 @@ def predict(
         out, shipped.runtime, len(book.there), already, complete, tuple(book.failed), converted,
         tuple(found.passed_over),
     )  # fmt: skip
+
+
+def _opened(place: Path, runtime: Runtime | None, options: Options) -> Shipped:
+    """The export, where what is asked for can be written of its classes."""
+    shipped = inference.open_folder(place, runtime)
+    if options.probabilities == "png" and len(shipped.classes) != 2:
+        what = f"png holds one probability a pixel, and there are {len(shipped.classes)} classes"
+        raise RunError(Problem(what, key="--probabilities", hint="use npz"))
+    return shipped
 
 
 def _facts(place: Path, source: Path, shipped: Shipped, options: Options) -> dict[str, Any]:
