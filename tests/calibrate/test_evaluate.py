@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from segsweep import models
-from segsweep.calibrate import anomaly, sweep
+from segsweep.calibrate import redraw, sweep
 from segsweep.calibrate.options import parse_datasets, parse_model
 from segsweep.cli import app
 from segsweep.errors import SpecError
@@ -25,7 +25,7 @@ ODD = "anomaly=bicyclist+pedestrian"
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "RESAMPLES", 40)
-    monkeypatch.setattr(anomaly, "DRAWS", 20)
+    monkeypatch.setattr(redraw, "DRAWS", 20)
 
 
 def weights(folder: Path, classes: int = 9, **options: Any) -> Path:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from segsweep import checkpoint, rundir
-from segsweep.calibrate import anomaly, logits_file, sweep
+from segsweep.calibrate import logits_file, redraw, sweep
 from segsweep.calibrate.draw import confidence_histogram, drawn
 from segsweep.calibrate.keep import wanted
 from segsweep.calibrate.masks import inside, masks_of
@@ -36,7 +36,7 @@ CLASSES = {"road": 0, "car": 1, "dog": 3}
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "RESAMPLES", 20)
-    monkeypatch.setattr(anomaly, "DRAWS", 10)
+    monkeypatch.setattr(redraw, "DRAWS", 10)
 
 
 def sizes(run: Path) -> int:
