@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segsweep.export.temperature import bound
-from segsweep.identity import short_params
+from segsweep.identity import counted, short_params
 
 
 def text(facts: Mapping[str, Any], metrics: Mapping[str, Any], params: Mapping[str, Any]) -> str:
@@ -95,7 +95,7 @@ def _sizes(facts: Mapping[str, Any]) -> Iterator[str]:
     line = f"- {facts['parameters']:,} parameters"
     if took is not None and took["ms"] is not None:
         each = " each member" if facts["source"]["kind"] == "ensemble" else ""
-        threads = f", {took['threads']} threads" if took["device"] == "cpu" else ""
+        threads = f", {counted(took['threads'], 'thread')}" if took["device"] == "cpu" else ""
         line += f";{each} {took['ms']:.3g} ms an image ({took['device']}{threads}, batch 1)"
     yield line
 
