@@ -12,6 +12,7 @@ from rich.console import Console
 
 from segsweep.cli import complete, show
 from segsweep.cli.app import Datasets, Json, Run, Set, app, guarded, print_json
+from segsweep.cli.following import following, go_on
 from segsweep.errors import EXIT_INTERRUPTED, EXIT_UNDECIDED
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def calibrate(
         print_json(show_calibration.as_dict(outcome))
     else:
         show_calibration.outcome(console, outcome)
+        following(console, f"segsweep export {run} --out DIR")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -183,7 +185,7 @@ def predict(
         show.predicted(console, done)
     if not done.complete:
         again = ["segsweep", "predict", folder, images, "--out", out, *_given(options, runtime)]
-        show.go_on(console, shlex.join(map(str, again)))
+        go_on(console, shlex.join(map(str, again)))
         raise typer.Exit(EXIT_INTERRUPTED)
     raise typer.Exit(EXIT_UNDECIDED if done.failed else 0)
 

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segsweep import rundir
+from segsweep.cli.following import following, go_on
 from segsweep.errors import EXIT_INTERRUPTED, UserError
 from segsweep.fulldisk import human
 from segsweep.identity import counted
@@ -65,7 +66,7 @@ def checked(console: Console, found: Checked, sweep: str) -> None:
         f"{held['holdout_images']} held out",
         highlight=False,
     )
-    _next(console, f"segsweep plan {sweep}")
+    following(console, f"segsweep plan {sweep}")
 
 
 def plan(console: Console, made: Plan, sweep: str) -> None:
@@ -101,7 +102,7 @@ def plan(console: Console, made: Plan, sweep: str) -> None:
         f"{human(made.logits_bytes)} of validation logits on disk; early stopping makes all less",
         highlight=False,
     )
-    _next(console, f"segsweep launch {sweep}")
+    following(console, f"segsweep launch {sweep}")
 
 
 def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
@@ -125,6 +126,10 @@ def comparison(console: Console, found: Comparison, race: str | None) -> None:
     terminal.show(console, found)
     if race is not None:
         console.print(f"\n{race}", highlight=False)
+    if found.final and len(found.runs) == 1:
+        console.print()
+        name = found.runs[0]
+        following(console, f"segsweep calibrate {name}", f"segsweep export {name} --out DIR")
 
 
 def status(console: Console, found: Status) -> None:
@@ -138,8 +143,7 @@ def stopped(console: Console, was: Holder | None, path: Path) -> None:
         console.print("no launch is running there")
         return
     console.print(f"stopped the launch of {was.since} (pid {was.pid})", highlight=False)
-    again = _short(path) / rundir.RESOLVED
-    console.print(f"next        segsweep launch {again}", highlight=False, soft_wrap=True)
+    following(console, f"segsweep launch {_short(path) / rundir.RESOLVED}")
 
 
 def replay(console: Console, rows: list[Score], orders: int, notes: list[str]) -> None:
@@ -207,21 +211,14 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
         go_on(console, f"segsweep launch {sweep}")
         return
     if ended.undecided:
-        _next(console, f"segsweep launch {sweep} --retry failed")
-    _next(console, f"segsweep compare {name}", f"segsweep report {name}")
+        following(console, f"segsweep launch {sweep} --retry failed")
+    following(console, f"segsweep compare {name}", f"segsweep report {name}")
     online, lost = ended.spec.wandb_mode == "online", any("W&B" in one for one in ended.warnings)
     if "wandb" in ended.spec.tracking and (lost if online else ended.spec.wandb_mode == "offline"):
-        _next(console, f"segsweep sync {name}", head="")
+        following(console, f"segsweep sync {name}", head="")
     store = ended.run_directory / MLFLOW
     if "mlflow" in ended.spec.tracking and store.exists():
-        _next(console, f"mlflow ui --backend-store-uri sqlite:///{_short(store)}", head="")
-
-
-def _next(console: Console, *commands: str, head: str = "next") -> None:
-    """Commands to go on with, each on a line that can be copied."""
-    for place, command in enumerate(commands):
-        text = f"{'' if place else head:12}{command}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        following(console, f"mlflow ui --backend-store-uri sqlite:///{_short(store)}", head="")
 
 
 def exported(console: Console, found: Exported) -> None:
@@ -243,7 +240,7 @@ def exported(console: Console, found: Exported) -> None:
     for note in found.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     place = shlex.quote(str(_short(found.out)))
-    _next(console, f"segsweep predict {place} IMAGES --out DIR")
+    following(console, f"segsweep predict {place} IMAGES --out DIR")
 
 
 @contextmanager
@@ -267,12 +264,6 @@ def predicted(console: Console, found: Predicted) -> None:
         console.print(f"{len(found.failed)} not predicted:", style="red")
         for problem in found.failed:
             console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
-
-
-def go_on(console: Console, command: str) -> None:
-    """What to type after an interruption."""
-    text = f"interrupted; go on with   {command}"
-    console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _short(path: Path) -> Path:

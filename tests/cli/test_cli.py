@@ -214,6 +214,12 @@ def test_each_command_names_the_next_one(finished: Path) -> None:
     for command, then in (("validate", "plan"), ("plan", "launch")):
         done = call(command, finished, "--set", "train.lr=1e-3")
         assert f"segsweep {then} {finished} --set train.lr=1e-3" in done.output.replace("\n", "")
+    run = finished.parent / "runs/tiny"
+    told = call("compare", run).output
+    assert "next        segsweep calibrate tiny\n" in told
+    assert "            segsweep export tiny --out DIR\n" in told
+    told = call("calibrate", run, "--runner", "inline").output
+    assert f"next        segsweep export {run} --out DIR" in told
 
 
 @pytest.mark.parametrize(
