@@ -10,7 +10,7 @@ from segsweep.identity import digest
 from segsweep.spec import SweepSpec
 from segsweep.tracking import CalibratedModel, wandb_remembered
 from segsweep.tracking.wandb_runs import WandbRuns
-from segsweep.tracking.wandb_session import describe
+from segsweep.tracking.writer import describe
 
 JOB = "calibration"
 COLUMNS = (

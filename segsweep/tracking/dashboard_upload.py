@@ -9,7 +9,8 @@ from segsweep.rundir import Run
 from segsweep.tracking import wandb_remembered, wandb_service
 from segsweep.tracking.dashboard import Dashboard, Keys, build
 from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, WandbRuns
-from segsweep.tracking.wandb_session import describe, environment
+from segsweep.tracking.wandb_session import environment
+from segsweep.tracking.writer import describe
 
 SAVED = "dashboard.json"  # in the run directory's wandb/
 

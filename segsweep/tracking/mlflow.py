@@ -32,8 +32,7 @@ from segsweep.tracking.mlflow_runs import (
 )
 from segsweep.tracking.names import curves
 from segsweep.tracking.wandb_rows import BEST, PAINTED, SWEEP, TRIALS, Known
-from segsweep.tracking.wandb_session import describe
-from segsweep.tracking.writer import Writer
+from segsweep.tracking.writer import Writer, describe
 
 PATIENCE_S = 60.0  # how long `close` waits where nothing is written any more
 GIVE_UP = 3  # requests in a row that MLflow did not answer
@@ -57,7 +56,7 @@ class MlflowTracker(Known):
         self.lost = ""  # why MLflow did not answer the last time
         self.failures = 0  # requests in a row that it did not answer
         self._again = 0.0
-        self.writer = Writer("MLflow", self._finish, describe)
+        self.writer = Writer("MLflow", self._finish)
 
     def remember(self, events: Sequence[Event]) -> None:
         """See ``Tracker``. What the store lacks of it is written."""

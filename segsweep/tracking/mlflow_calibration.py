@@ -11,7 +11,7 @@ from segsweep.spec import SweepSpec
 from segsweep.tracking import CalibratedModel
 from segsweep.tracking.calibration import COLUMNS, DIAGRAM, JOB, bins_of, curves_of
 from segsweep.tracking.mlflow_runs import CONFIG, OF, MlflowRuns, brisk, reason, refused, table
-from segsweep.tracking.wandb_session import describe
+from segsweep.tracking.writer import describe
 
 
 def log(spec: SweepSpec, run_directory: Path, models: Sequence[CalibratedModel]) -> list[str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from segsweep.spec import SweepSpec
 from segsweep.tracking.mlflow_names import Names
-from segsweep.tracking.wandb_session import describe
+from segsweep.tracking.writer import describe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

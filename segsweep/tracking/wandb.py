@@ -20,7 +20,6 @@ from segsweep.tracking import CalibratedModel, calibration
 from segsweep.tracking.names import curves
 from segsweep.tracking.wandb_rows import SWEEP, Known
 from segsweep.tracking.wandb_runs import FINISH_S, INIT_S, OpenRun, WandbRuns
-from segsweep.tracking.wandb_session import describe
 from segsweep.tracking.writer import Writer
 
 PATIENCE_S = 2 * (INIT_S + FINISH_S)  # `close` gives up after so long without any progress
@@ -38,7 +37,7 @@ class WandbTracker(Known):
         super().__init__(spec, run_directory)
         self.open: dict[str, OpenRun] = {}
         self.files = WandbRuns(spec, run_directory, spec.wandb_mode == "online")
-        self.writer = Writer("W&B", self._finish, describe)
+        self.writer = Writer("W&B", self._finish)
 
     def remember(self, events: Sequence[Event]) -> None:
         """See ``Tracker``. What a launch did that never closed is written where it is missing."""

@@ -21,7 +21,8 @@ from segsweep.identity import digest
 from segsweep.spec import SweepSpec
 from segsweep.tracking import wandb_service, wandb_session, wandb_sweep
 from segsweep.tracking.wandb_records import last_step, read
-from segsweep.tracking.wandb_session import describe, environment, is_silent
+from segsweep.tracking.wandb_session import environment, is_silent
+from segsweep.tracking.writer import describe
 
 INIT_S = 10.0  # for the server to answer when a run begins
 FINISH_S = 15.0  # for the server to take what is left when a run ends

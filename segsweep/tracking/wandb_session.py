@@ -14,11 +14,6 @@ SILENT = ("did not respond", "timed out", "timeout", "refused", "unreachable")
 REFUSED = re.compile(r"HTTP 4\d\d")  # W&B says "timed out" of these, too
 
 
-def describe(error: Exception) -> str:
-    """An error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
 def is_refusal(error: Exception) -> bool:
     """Does ``error`` say that the server answered, and wants none of it?"""
     return REFUSED.search(str(error)) is not None

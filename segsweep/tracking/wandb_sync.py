@@ -25,7 +25,8 @@ from segsweep.tracking import wandb_records, wandb_service
 from segsweep.tracking.names import curves
 from segsweep.tracking.wandb_rows import EXAMPLES, SWEEP, Known
 from segsweep.tracking.wandb_runs import BEGUN, FINISH_S, OpenRun, WandbRuns
-from segsweep.tracking.wandb_session import describe, environment, is_refusal, is_silent
+from segsweep.tracking.wandb_session import environment, is_refusal, is_silent
+from segsweep.tracking.writer import describe
 
 PARALLEL = 4
 LOST = "not tried: the server was lost"

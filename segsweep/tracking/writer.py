@@ -9,21 +9,25 @@ from collections.abc import Callable
 Action = Callable[[], None]
 
 
+def describe(error: Exception) -> str:
+    """An error in one line, of any service."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
 class Writer:
     """Runs actions one after the other; what they raise is kept as a line.
 
     Args:
         name: of the service that is written to; each line begins with it.
         last: is run when all others are done.
-        describe: an error in one line.
 
     Attributes:
         errors: what went wrong, each line once.
         done: counts what was done, so that somebody who waits sees whether anything is.
     """
 
-    def __init__(self, name: str, last: Action, describe: Callable[[Exception], str]) -> None:
-        self.name, self.last, self.describe = name, last, describe
+    def __init__(self, name: str, last: Action) -> None:
+        self.name, self.last = name, last
         self.errors: list[str] = []
         self.done = 0
         self._actions: queue.SimpleQueue[Action | None] = queue.SimpleQueue()
@@ -45,7 +49,7 @@ class Writer:
         try:
             action()
         except Exception as error:  # losing a tracker never costs a trial
-            self.say(self.describe(error))
+            self.say(describe(error))
         self.done += 1
 
     def close(self, patience: float) -> list[str]:
