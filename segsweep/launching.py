@@ -34,6 +34,7 @@ from segsweep.errors import (
     EXIT_UNDECIDED,
     disk_is_full,
 )
+from segsweep.events import LEDGER_VERSION
 from segsweep.interrupt import Interrupt
 from segsweep.ledger import LEDGER, Event, Ledger
 from segsweep.opening import groups_of
@@ -190,7 +191,8 @@ class _Launch:
             notes += closing.notes
             notes += results.write(self.place, ledger.events, self.metric, self.spec.metric.goal)
             left = {**undecided(search.state, self.checked), **closing.unscored}
-            ledger.append("close", status="interrupted" if interrupted else "done")
+            status = "interrupted" if interrupted else "done"
+            ledger.append("close", status=status, undecided=left)
         finally:
             ledger.close()
             warnings = tracker.close()
@@ -222,6 +224,8 @@ class _Launch:
     def _announce(self, ledger: Ledger) -> None:
         ledger.append(
             "launch",
+            ledger=LEDGER_VERSION,
+            identity=identity.IDENTITY_VERSION,
             version=__version__,
             pid=os.getpid(),
             host=socket.gethostname(),
