@@ -3,8 +3,8 @@
 Every line is on the disk before the decision that it records takes effect. Everything else
 (Parquet files, the Optuna journal, W&B files) is a projection of it and can be rebuilt.
 
-A line has ``event``, ``time`` (seconds since 1970) and the fields that ``events.EVENTS`` lists. Each
-launch says the version of the format that it writes.
+A line has ``event``, ``time`` (seconds since 1970) and the fields that ``events.EVENTS`` lists.
+Each launch says the version of the format that it writes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from segsweep import events as schema
 from segsweep.errors import Problem, RunError
+from segsweep.identity import with_neutral
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
@@ -37,12 +38,21 @@ def read(path: Path) -> list[Event]:
     return [event for event, _ in _scan(path)]
 
 
-def _refuse_newer(event: Event, path: Path) -> None:
-    """An older format is read; a newer one may mean what nobody here knows.
+def _as_today(event: Event, path: Path) -> Event:
+    """An event of this format or an older one, with the keys that came later.
 
     Raises:
-        RunError: this launch wrote a newer one.
+        RunError: the launch wrote a newer format, which may mean what nobody here knows.
     """
+    for kind, key in (("launch", "spec"), ("config", "config")):
+        if event["event"] == kind and isinstance(event.get(key), dict):
+            event[key] = with_neutral(event[key])
+    if event["event"] == "launch":
+        _refuse_newer(event, path)
+    return event
+
+
+def _refuse_newer(event: Event, path: Path) -> None:
     version = event.get("ledger", 1)
     if isinstance(version, int) and version <= schema.LEDGER_VERSION:
         return
@@ -75,9 +85,7 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
                 return
             hint = "restore the file from a backup"
             raise RunError(Problem(f"is damaged: {error}", f"{path}:{number}", "", hint)) from error
-        if event["event"] == "launch":
-            _refuse_newer(event, path)
-        yield event, end
+        yield _as_today(event, path), end
 
 
 class Book(Protocol):

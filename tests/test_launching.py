@@ -498,7 +498,7 @@ def test_a_run_whose_trials_had_other_seeds_is_not_gone_on_with(
         assert run(tmp_path).started == 0
     before = (first.run_directory / "ledger/events.jsonl").read_bytes()
     for more in ({}, {"configs_per_cell": 3}):
-        with pytest.raises(RunError, match="begun by an earlier segsweep") as caught:
+        with pytest.raises(RunError, match="numbers mean something else since") as caught:
             run(tmp_path, **more)
     assert "another name" in caught.value.problems[0].hint
     assert (first.run_directory / "ledger/events.jsonl").read_bytes() == before

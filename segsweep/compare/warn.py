@@ -8,6 +8,7 @@ from segsweep.compare.candidates import Champion
 from segsweep.compare.comparison import Standing, Tests, Where
 from segsweep.compare.ranking import rank, reduced, undefined
 from segsweep.compare.together import done
+from segsweep.identity import MEANINGS
 from segsweep.rundir import Run
 from segsweep.state import SearchState
 
@@ -33,6 +34,7 @@ def warnings(
     found = []
     if not all(done(run) for run in runs):
         found.append("The sweep is not finished: champions and ranks may change.")
+    found += _older(runs)
     found += _selected(rows)
     found += _disagreement(rows, tests)
     found += _folds(rows, resampled)
@@ -46,6 +48,16 @@ def warnings(
     for run in runs:
         found += reduced(rank(run.spec, run.events))
     return found
+
+
+def _older(runs: Sequence[Run]) -> list[str]:
+    """Recorded scores stay what they were, whatever a score of that name means today."""
+    was = min(run.identity for run in runs)
+    changes = [what for number, what in MEANINGS.items() if number > was]
+    if not changes:
+        return []
+    since = "; ".join(changes)
+    return [f"An earlier segsweep recorded these scores and defined them otherwise. Since: {since}."]
 
 
 def undefined_in(runs: Sequence[Run], states: Sequence[SearchState]) -> list[str]:
