@@ -57,7 +57,8 @@ def _older(runs: Sequence[Run]) -> list[str]:
     if not changes:
         return []
     since = "; ".join(changes)
-    return [f"An earlier segsweep recorded these scores and defined them otherwise. Since: {since}."]
+    what = "An earlier segsweep recorded these scores and defined them otherwise"
+    return [f"{what}. Since: {since}."]
 
 
 def undefined_in(runs: Sequence[Run], states: Sequence[SearchState]) -> list[str]:

@@ -60,5 +60,6 @@ class Tally:
             ranking = self._scores.ranking()
             found |= {name: getattr(ranking, name).value for name in RANKING}
         if self._bands:
-            found |= boundary_scores(torch.cat(self._bands).cpu().numpy())
+            occurs = self.matrix().sum(axis=(0, 2)) > 0
+            found |= boundary_scores(torch.cat(self._bands).cpu().numpy(), occurs)
         return {name: found[name] for name in self.extra}
