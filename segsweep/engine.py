@@ -31,7 +31,8 @@ class Evaluation:
     """One pass over a split.
 
     Attributes:
-        loss: mean over images.
+        loss: the mean over images of each one's own loss; images without a labelled pixel have
+            none. It does not depend on the batches.
         matrix: (N, K, K) int64 confusion matrices, rows are the truth.
         indices: (N,) which image each is.
         predictions: (M, H, W) uint8 classes of the images that were asked for.
@@ -184,6 +185,28 @@ def passes(batch: Batch, micro_batch: int | None) -> list[tuple[Batch, float]]:
     ]
 
 
+def image_losses(loss: nn.Module, logits: torch.Tensor, target: torch.Tensor) -> list[torch.Tensor]:
+    """The loss of each image by itself, as a float32 scalar.
+
+    A loss of a whole batch (Dice, a weighted mean) depends on the images that it happens to hold;
+    this one does not, so that it compares configs of any batch size.
+
+    Args:
+        loss: (1, C, H, W) logits and (1, H, W) labels → scalar.
+        logits: (N, C, H, W).
+        target: (N, H, W) classes, 255 where a pixel does not count.
+
+    Returns:
+        One for each image that has a labelled pixel.
+    """
+    labelled = (target != IGNORE).flatten(1).any(dim=1).tolist()
+    return [
+        loss(logits[row : row + 1], target[row : row + 1]).float()
+        for row, known in enumerate(labelled)
+        if known
+    ]
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -207,14 +230,14 @@ def evaluate(
         Diverged: a logit is not finite.
     """
     model.eval()
-    total = torch.zeros((), device=device)
+    losses: list[torch.Tensor] = []
     tally, indices = Tally(classes, extra), []
     kept: dict[int, NDArray[np.uint8]] = {}
     for batch in batches:
         target = batch.masks.to(device, non_blocking=True).long()
         with autocast(device, precision):
             logits = model(prepare_images(batch.images, device))
-        total += loss(logits, target) * len(target)
+        losses += image_losses(loss, logits, target)
         prediction = classify(logits)
         tally.update(logits, prediction, target)
         indices.append(batch.indices)
@@ -222,7 +245,7 @@ def evaluate(
             if index in keep:
                 kept[index] = prediction[row].to(torch.uint8).cpu().numpy()
     matrix = tally.matrix()
-    mean = float(total) / len(matrix)
+    mean = float(torch.stack(losses).double().mean()) if losses else 0.0
     if not math.isfinite(mean):
         raise Diverged(f"the validation loss is {mean}")
     shape = (0, *batch.masks.shape[1:])
