@@ -65,7 +65,8 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
     checkpoint.save(Path(place) / HOLDOUT, {"matrix": torch.from_numpy(result.matrix)}, kept)
     values = scores(result.matrix, data.classes) | result.extras
     found = {f"holdout_{name}": value for name, value in values.items()}
-    return {"holdout_loss": result.loss, **found}
+    errors = {"score_errors": result.errors} if result.errors else {}
+    return {"holdout_loss": result.loss, **found, **errors}
 
 
 def _evaluate(

@@ -37,6 +37,7 @@ class Evaluation:
         indices: (N,) which image each is.
         predictions: (M, H, W) uint8 classes of the images that were asked for.
         extras: the scores that were asked for beyond those of the matrix.
+        errors: how far at most each of those is off, see ``Tally``.
     """
 
     loss: float
@@ -44,6 +45,7 @@ class Evaluation:
     indices: NDArray[np.int64]
     predictions: NDArray[np.uint8]
     extras: dict[str, float | None] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
 
 
 def device_facts() -> dict[str, Any]:
@@ -250,4 +252,5 @@ def evaluate(
         raise Diverged(f"the validation loss is {mean}")
     shape = (0, *batch.masks.shape[1:])
     predictions = np.stack([kept[i] for i in keep]) if keep else np.zeros(shape, np.uint8)
-    return Evaluation(mean, matrix, np.concatenate(indices), predictions, tally.extras())
+    seen, extras = np.concatenate(indices), tally.extras()
+    return Evaluation(mean, matrix, seen, predictions, extras, tally.errors)

@@ -12,6 +12,7 @@ from segsweep.identity import MEANINGS
 from segsweep.rundir import Run
 from segsweep.state import SearchState
 
+TOLD_ERROR = 5e-4  # of a binned score; tables show four digits
 FEW_GROUPS = 10  # below, other patients are drawn from too few to trust the draw
 
 
@@ -35,6 +36,7 @@ def warnings(
     if not all(done(run) for run in runs):
         found.append("The sweep is not finished: champions and ranks may change.")
     found += _older(runs)
+    found += _binned(runs)
     found += _selected(rows)
     found += _disagreement(rows, tests)
     found += _folds(rows, resampled)
@@ -59,6 +61,18 @@ def _older(runs: Sequence[Run]) -> list[str]:
     since = "; ".join(changes)
     what = "An earlier segsweep recorded these scores and defined them otherwise"
     return [f"{what}. Since: {since}."]
+
+
+def _binned(runs: Sequence[Run]) -> list[str]:
+    """The compared score comes from bins where there are many pixels, and may be a little off."""
+    name = runs[0].spec.metric.name.removeprefix("val/")
+    most = max(
+        (event.get("score_errors", {}).get(name, 0.0) for run in runs for event in run.events),
+        default=0.0,
+    )
+    if most < TOLD_ERROR:
+        return []
+    return [f"{name} of many pixels is counted in bins, and is off by at most {most:.2g}."]
 
 
 def undefined_in(runs: Sequence[Run], states: Sequence[SearchState]) -> list[str]:
