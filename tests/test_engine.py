@@ -104,8 +104,8 @@ def test_the_validation_loss_is_the_same_whatever_the_batch(name: str) -> None:
 
     def scored(size: int) -> float:
         parts = zip(
-            whole.images.split(size),
-            whole.masks.split(size),
+            torch.split(whole.images, size),
+            torch.split(whole.masks, size),
             np.array_split(whole.indices, range(size, 12, size)),
             strict=True,
         )

@@ -127,4 +127,4 @@ def test_a_key_without_a_neutral_value_would_rename_every_config() -> None:
     spec, found = load(path), Found(None)
     built = cells.build(spec, {"images": 60, "image_size": [64, 64]}, found)
     found.stop()
-    assert [name(cell.config) for cell in built] == QUICKSTART
+    assert [name(dict(cell.config)) for cell in built] == QUICKSTART

@@ -126,7 +126,7 @@ def test_scores_that_crowd_around_a_number_are_told_apart(centre: float, spread:
     target = (torch.rand(200_000, generator=made) < 0.2).long()
     scores = centre + spread * (torch.randn(len(target), generator=made) + 1.2 * target)
     counter = PixelScores(kept=20_000)
-    for part, labels in zip(scores.split(7_000), target.split(7_000), strict=True):
+    for part, labels in zip(torch.split(scores, 7_000), torch.split(target, 7_000), strict=True):
         counter.update(part, labels)
     found, wanted = counter.ranking(), expected(scores, target)
     for name in NAMES:
