@@ -10,7 +10,8 @@ launch     version, pid, host, cwd (which relative paths of the spec begin at), 
            default filled in), device, cells (→ configs), versions (of Python and the libraries that
            numbers hang on)
 split      fingerprint, folds_hash, classes, palette (RGB by class, or null), images, decodes,
-           folds (image id → fold), holdout, groups (image id → group, where the sweep has group_by)
+           depth (bits that images of 16 bits use, or null), folds (image id → fold), holdout,
+           groups (image id → group, where the sweep has group_by)
 config     config_id, cell, levels, number (in its cell), params, draws (Optuna's), config
 start      trial_id, config_id, fold, replicate, attempt, micro_batch (images a pass; null: all)
 lost       trial_id, error: the worker died, the trial is handed out again; where memory ran out,
