@@ -1,11 +1,11 @@
 """Image and mask files as pixels: the one place where either is decoded.
 
-Sources and ``predict`` read by it, so that an image and its mask, and what is trained on and what is
-predicted, are treated alike: turned as the orientation tag says, whatever the format, the first page of
-several, alpha apart from the colours, all bits as stored, and the same limit of size.
+Sources and ``predict`` read by it, so that an image and its mask, and what is trained on and what
+is predicted, are treated alike: turned as the orientation tag says, whatever the format; the first
+page of several; alpha apart from the colours; all bits as stored; one limit of size.
 
-OpenCV decodes (measured: a JPEG in a sixth of Pillow's time, and colours of 16 bits, which Pillow cuts
-to 8). Pillow decodes what OpenCV does not give as stored: places in a palette, which OpenCV replaces by
+OpenCV decodes: a JPEG takes it a sixth of Pillow's time, and Pillow cuts colours of 16 bits to 8.
+Pillow decodes what OpenCV does not give as stored: places in a palette, which OpenCV replaces by
 colours, and grey with alpha in TIFF, whose alpha it drops. Neither turns anything here.
 """
 
@@ -125,7 +125,7 @@ def read_mask(path: Path) -> Stored:
 def to_bytes(pixels: Pixels, depth: int) -> NDArray[np.uint8]:
     """8 bits of what has 16, of which ``depth`` are used; 8 bits stay as they are.
 
-    By whole powers of two: 16 bits are divided by 256, 12 by 16. What is above the depth is white.
+    By powers of two: 16 bits are divided by 256, 12 by 16. What is above the depth is white.
     """
     if pixels.dtype == np.uint8:
         return np.asarray(pixels, np.uint8)
@@ -245,21 +245,21 @@ def _by_pillow(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
     """Grey or places in a palette, alpha, and the palette, as stored, not turned.
 
-    The plugin of the kind is called itself: `PIL.Image.open` would refuse sizes that OpenCV decodes.
+    The kind's plugin is called itself: `PIL.Image.open` refuses sizes that OpenCV decodes.
 
     Raises:
         DataError: a damaged file.
     """
     try:
         with _PALETTES[about.kind](io.BytesIO(_patched(content, about))) as image:
-            if image.mode not in ("1", "L", "P", "LA"):
-                raise ValueError(f"a palette in mode {image.mode}")
+            if image.mode not in ("1", "L", "P", "LA", "La"):
+                raise ValueError(f"its mode is {image.mode}")
             colours = image.getpalette("RGB") if image.mode == "P" else None
             pixels = np.asarray(image)
     except Exception as error:  # decoders raise nearly anything on damaged input
         what = f"damaged, or not an image file: {error}"
         raise DataError(Problem(what, where=str(path), hint=_REPLACE)) from error
-    if image.mode == "LA":
+    if image.mode in ("LA", "La"):
         return pixels[..., 0], pixels[..., 1], None
     if colours is None:  # a BMP file of plain grey, or of black and white, has a palette, too
         return pixels.astype(np.uint8, copy=False), None, None

@@ -1,8 +1,8 @@
 """What an image file says of itself, read from its bytes before anything is decoded.
 
-One reader for all kinds, so that orientation, alpha, bit depth, pages and size mean the same in each:
-PNG (RFC 2083, ``eXIf`` and ``acTL`` of the third edition), JPEG, BMP, GIF, TIFF 6.0 with BigTIFF, and
-WebP. Nothing is believed but what the decoder needs: a header that lies ends in a damaged file.
+One reader for all kinds, so that orientation, alpha, bit depth, pages and size mean the same in
+each: PNG (third edition: ``eXIf``, ``acTL``), JPEG, BMP, GIF, TIFF 6.0 and BigTIFF, and WebP.
+Nothing is believed but what decoding needs: a header that lies ends in a damaged file.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Header:
         floats: numbers are no integers.
         orientation: 1 to 8, as EXIF counts.
         pages: full ones, or frames of an animation.
-        patches: places in a TIFF file of the tags that decoders treat in ways of their own, and what
-            to write there so that they do not: (offset, value).
+        patches: where a TIFF file has tags that decoders treat in ways of their own, and what to
+            write there so that they do not: (offset, value).
         big_endian: how a TIFF file's numbers are written.
     """
 

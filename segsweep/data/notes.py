@@ -1,4 +1,4 @@
-"""What a person should know about a dataset's files and need not change, a sentence for each kind."""
+"""What to know about a dataset's files and need not change, a sentence for each kind."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def of_files(seen: Sequence[Seen]) -> Iterator[str]:
         if pages := [one for one in files if one.pages > 1]:
             most = max(one.pages for one in pages)
             yield (
-                f"{len(pages)} of {len(files)} {what} have further pages or frames (up to {most} in "
-                "all): the first is read, the others are not looked at"
+                f"{len(pages)} of {len(files)} {what} have further pages or frames (up to {most} "
+                "in all): the first is read, the others are left out"
             )
 
 

@@ -83,7 +83,10 @@ CONVERTED: dict[str, tuple[NDArray[Any], str]] = {
     "transparent.tif": (picture(5, 5, 4), "alpha left out"),
     "both.png": (picture(5, 5, 2), "grey to three equal channels, alpha left out"),
     "both.tif": (picture(5, 5, 2), "grey to three equal channels, alpha left out"),
-    "twelve.png": (picture(5, 5).astype(np.uint16) << 4, "16 bits divided by 16, grey"),
+    "twelve.png": (
+        picture(5, 5).astype(np.uint16) << 4,
+        "16 bits divided by 16, grey to three equal channels",
+    ),
 }
 
 

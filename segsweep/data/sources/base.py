@@ -1,8 +1,8 @@
 """What a dataset must offer, and what the readers of files share.
 
 A source knows where images and masks lie and what the pixel values of a mask mean. It decodes
-one sample at a time at its native size, in codes, and says what the codes mean once it has seen all;
-resizing, caching and splitting are not its business.
+one sample at a time at its native size, the mask in codes, and says what codes mean once all have
+been seen; resizing, caching and splitting are not its business.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the pixels of masks mean: decided once, of a whole dataset.
 
 A file alone does not say whether its 255 is foreground or "no label", whether a palette's first
-colour is what a person takes for background, or whether a mask of one colour is stored in its alpha.
+colour is what a person takes for background, or whether a mask is stored in its alpha.
 """
 
 from __future__ import annotations
@@ -188,9 +188,9 @@ class Binary(Meaning):
         if not ones or not whites:
             return
         what = (
-            f"{len(ones)} of {len(plain)} masks have the values 0 and 1 (such as {ones[0].path.name}), "
-            f"and {len(whites)} have 255 (such as {whites[0].path.name}): is it foreground, or no "
-            "label?"
+            f"{len(ones)} of {len(plain)} masks have the values 0 and 1 (such as "
+            f"{ones[0].path.name}), and {len(whites)} have 255 (such as {whites[0].path.name}): is "
+            "255 foreground, or no label?"
         )
         hint = "save all masks with the same values"
         if self._options:
@@ -207,7 +207,8 @@ class Binary(Meaning):
         if len(plain) < len(masks) or len(found) != 2 or set(found) <= {0, 1, WHITE}:
             return ""
         dark, light = found
-        return f"where {light} is the foreground, set `classes: {{background: {dark}, foreground: {light}}}`"
+        classes = f"classes: {{background: {dark}, foreground: {light}}}"
+        return f"where {light} is the foreground, set `{classes}`"
 
 
 def _unknown(
@@ -273,7 +274,7 @@ def _against_index(mask: MaskSeen, light: tuple[int, int, int], ignored: Sequenc
 def _without_alpha(
     masks: Sequence[MaskSeen], settled: Settled, *, ordered: bool
 ) -> list[list[int]]:
-    """What counts of each pixel of each mask: its colour, or its alpha where the mask is in that."""
+    """What counts of each pixel of each mask: its colour, or alpha where the mask is in that."""
     kinds = [_alpha_kind(mask, ordered) for mask in masks]
     own: dict[str, list[MaskSeen]] = {}
     for mask, kind in zip(masks, kinds, strict=True):
@@ -295,8 +296,8 @@ def _without_alpha(
         )
     if some := own.get("agrees", []):
         settled.notes.append(
-            f"{_of(some, masks)} have an alpha channel that parts pixels as their colour does: it is "
-            "left out"
+            f"{_of(some, masks)} have an alpha channel that parts pixels as their colour does: it "
+            "is left out"
         )
     read = {"inside", "one"} if inside else set()
     return [

@@ -1,8 +1,8 @@
 """What was seen of a sample's files while it was decoded, and its mask in codes.
 
-What a pixel value means may depend on the whole dataset: is 255 the foreground, or no label? So a mask
-is decoded to codes first, one for each different pixel in it, and a sample's `Seen` says what they are.
-Once all are known, `segsweep.data.sources.meaning` gives the label of every code.
+What a pixel value means may depend on the whole dataset: is 255 the foreground, or no label? So a
+mask is decoded to codes first, one for each different pixel in it, and a sample's `Seen` says what
+they are. Once all are known, `segsweep.data.sources.meaning` gives the label of every code.
 """
 
 from __future__ import annotations
