@@ -127,12 +127,13 @@ class _Work:
         self.source, self.samples, self.size, self.places = source, samples, size, places
         self.hashes = [""] * len(samples)
         self.seen: list[Seen | None] = [None] * len(samples)
+        self.left: dict[int, NDArray[np.int64]] = {}  # the codes that are left after resizing
         self.low: dict[int, NDArray[np.uint8]] = {}  # of images of 16 bits the low bytes
 
     def decode(self, index: int) -> None:
         """One sample: the image, or its high bytes, and the mask in codes."""
         look = self.source.look(self.samples[index])
-        _refuse_sizes(look, self.samples[index])
+        _refuse_unequal(look, self.samples[index])
         self.hashes[index] = _hash(look.image)
         (images, masks), row = self.places[index]
         image, masks[row] = _resize(look.image, look.codes, self.size)
@@ -140,6 +141,7 @@ class _Work:
             self.low[index] = (image & 0xFF).astype(np.uint8)
             image = image >> 8
         images[row] = image
+        self.left[index] = np.flatnonzero(cv2.calcHist([masks[row]], [0], None, [256], [0, 256]))
         self.seen[index] = look.seen
 
     def settle(self) -> tuple[int | None, tuple[str, ...], list[Problem]]:
@@ -150,10 +152,9 @@ class _Work:
         lost = Lost(self.source.classes, self.size)
         for (index, one), table in zip(known, settled.tables, strict=True):
             (_, masks), row = self.places[index]
-            codes = masks[row]
-            masks[row] = cv2.LUT(codes, table)
+            masks[row] = cv2.LUT(masks[row], table)
             if one.mask is not None:
-                lost.count(table[: len(one.mask.used)], masks[row])
+                lost.count(table[: len(one.mask.used)], table[self.left[index]])
         depth = notes.depth(seen)
         for index in list(self.low):
             (images, _), row = self.places[index]
@@ -172,19 +173,22 @@ def _empty(count: int, size: tuple[int, int]) -> Part:
     return np.empty((count, *size, 3), np.uint8), np.empty((count, *size), np.uint8)
 
 
-def _refuse_sizes(look: Look, sample: Sample) -> None:
-    """A mask has the size of its image.
+def _refuse_unequal(look: Look, sample: Sample) -> None:
+    """A mask has the size of its image, and one page, or as many as the image.
 
     Raises:
         DataError: it has not.
     """
     size, wanted = look.codes.shape, look.image.shape[:2]
-    if size == wanted:
-        return
     where = str(sample.files[-1]) if sample.files else sample.image_id
+    image, mask = look.seen.image, look.seen.mask
+    if size == wanted:
+        if image and mask and mask.pages not in (1, image.pages):
+            what = f"the mask has {mask.pages} pages, its image {image.pages}: which is the mask?"
+            raise DataError(Problem(what, where, hint="save it as a file with that page alone"))
+        return
     what = "the mask is {} × {} pixels, its image {} × {}".format(*size[::-1], *wanted[::-1])
     hint = "masks need their image's size"
-    image, mask = look.seen.image, look.seen.mask
     if image and mask and image.orientation != mask.orientation and size == wanted[::-1]:
         tag = "EXIF orientation"
         own = f"by its {tag} ({image.orientation})" if image.orientation > 1 else ""

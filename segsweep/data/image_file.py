@@ -12,7 +12,7 @@ colours, and grey with alpha in TIFF, whose alpha it drops. Neither turns anythi
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import BmpImagePlugin, GifImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from segsweep.data.image_header import UPRIGHT, Header, header
+from segsweep.data.image_header import Header, header
 from segsweep.errors import DataError, Problem
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
-"""Masks come as GIF, too: a palette of few colours, without loss."""
+"""Masks come as GIF, too: it has a palette and loses nothing."""
 
 MOST_PIXELS = 2**30
 LONGEST_SIDE = 2**20
@@ -51,8 +51,8 @@ class Picture:
     Attributes:
         pixels: (H, W, 3) RGB, of 8 bits or 16 as stored, turned.
         header: what the file says of itself.
-        alpha: what its transparency is like: ``same`` everywhere (or there is none), ``nothing``: it
-            is invisible everywhere, ``hidden``: some pixels are, ``partial``: it differs otherwise.
+        alpha: what its transparency is like: ``same`` everywhere, or none; ``nothing``: all of it
+            is invisible; ``hidden``: some pixels are; ``partial``: it differs otherwise.
     """
 
     pixels: Pixels
@@ -109,7 +109,10 @@ def read_mask(path: Path) -> Stored:
     palette: NDArray[np.uint8] | None = None
     alpha: NDArray[Any] | None = None
     grey_tiff = about.kind == "TIFF" and about.space == "grey"
-    if about.indexed or (grey_tiff and about.alpha and about.bits == 8):
+    if about.kind == "TIFF" and about.indexed and about.bits in (1, 8):  # OpenCV's
+        values = _places(content, about, path)
+        palette = np.frombuffer(about.colours, np.uint8).reshape(-1, 3)
+    elif about.indexed or (grey_tiff and about.alpha and about.bits == 8):
         values, alpha, palette = _by_pillow(content, about, path)
     else:
         pixels = _by_opencv(content, about, cv2.IMREAD_UNCHANGED, path)
@@ -237,7 +240,21 @@ def _by_opencv(content: bytes, about: Header, flags: int, path: Path) -> NDArray
     if pixels is None:
         what = "damaged, or not an image file"
         raise DataError(Problem(what, where=str(path), hint=_REPLACE))
+    if about.bits == 16 and pixels.dtype == np.uint8:  # of two channels, in TIFF
+        what = "has 16 bits a channel and alpha: the decoder would cut them to 8"
+        raise DataError(Problem(what, str(path), hint="save it without alpha"))
     return np.asarray(pixels)
+
+
+def _places(content: bytes, about: Header, path: Path) -> NDArray[np.integer[Any]]:
+    """Places in a TIFF file's palette, decoded as grey, of which 1 bit is stretched to 8.
+
+    Raises:
+        DataError: a damaged file.
+    """
+    as_grey = replace(about, patches=about.patches + about.as_grey)
+    grey = one_channel(_by_opencv(content, as_grey, cv2.IMREAD_UNCHANGED, path), path)
+    return grey // 255 if about.bits == 1 else grey
 
 
 def _by_pillow(
@@ -267,8 +284,8 @@ def _by_pillow(
 
 
 def _patched(content: bytes, about: Header) -> bytes | bytearray:
-    """A TIFF file that no decoder turns or multiplies by its alpha, as some do."""
-    if not about.patches or (about.orientation == UPRIGHT and not about.alpha):
+    """A TIFF file that no decoder turns, or multiplies by its alpha, as some do."""
+    if not about.patches:
         return content
     changed = bytearray(content)
     for place, value in about.patches:

@@ -22,7 +22,7 @@ UPRIGHT = 1
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _WIDTH, _HEIGHT, _BITS, _MEANING, _ORIENTATION = 256, 257, 258, 262, 274
-_SAMPLES, _EXTRA, _FORMAT, _SUBFILE = 277, 338, 339, 254
+_SAMPLES, _COLOUR_MAP, _EXTRA, _FORMAT, _SUBFILE = 277, 320, 338, 339, 254
 _ALPHA = (1, 2)  # what an extra sample must be called to be one
 _FLOATS, _COMPLEX = 3, (5, 6)
 _GREY, _PALETTE, _CMYK, _LAB = (0, 1), 3, 5, (8, 9, 10)
@@ -43,6 +43,10 @@ class Header:
         count: channels, alpha among them.
         alpha: how many of them are transparency.
         indexed: pixels are places in a palette.
+        colours: of a TIFF file's palette, RGB one after the other; other kinds leave it to the
+            decoder.
+        as_grey: what to write where into such a file so that places in the palette are decoded as
+            grey, not as colours: (offset, value).
         floats: numbers are no integers.
         orientation: 1 to 8, as EXIF counts.
         pages: full ones, or frames of an animation.
@@ -59,6 +63,8 @@ class Header:
     count: int = 3
     alpha: int = 0
     indexed: bool = False
+    colours: bytes = b""
+    as_grey: tuple[tuple[int, int], ...] = ()
     floats: bool = False
     orientation: int = UPRIGHT
     pages: int = 1
@@ -83,7 +89,7 @@ def _png(content: bytes) -> Header:
     width, height, bits, colour = struct.unpack_from(">IIBB", content, 16)
     alpha, pages, orientation = int(colour in (4, 6)), 1, UPRIGHT
     for name, start, length in _chunks(content):
-        if name == b"tRNS" and colour != 3:
+        if name == b"tRNS":
             alpha = 1
         elif name == b"acTL":
             pages = struct.unpack_from(">I", content, start)[0]
@@ -136,7 +142,11 @@ def _bmp(content: bytes) -> Header:
     else:
         width, height, _, depth = struct.unpack_from("<iiHH", content, 18)
     bits = depth if depth < 8 else 8
-    return Header("BMP", abs(width), abs(height), bits, indexed=depth <= 8)
+    # the fourth byte of a pixel is alpha where a mask says so; else it is nothing
+    alpha = int(depth == 32 and size >= 56 and any(content[66:70]))
+    return Header(
+        "BMP", abs(width), abs(height), bits, count=3 + alpha, alpha=alpha, indexed=depth <= 8
+    )
 
 
 def _gif(content: bytes) -> Header:
@@ -215,17 +225,31 @@ def _tiff(content: bytes) -> Header:
     elif meaning in _LAB:
         space = "Lab"
     alpha = sum(int(one) in _ALPHA for one in extra)
-    wanted = {_ORIENTATION: UPRIGHT, **({_EXTRA: _ALPHA[0]} if alpha == 1 == len(extra) else {})}
+    orientation = int(tags.get(_ORIENTATION, UPRIGHT))
+    wanted = {} if orientation == UPRIGHT else {_ORIENTATION: UPRIGHT}
+    if alpha == 1 == len(extra):
+        wanted[_EXTRA] = _ALPHA[0]  # as if colours were multiplied by it: then no decoder does it
+    indexed = meaning == _PALETTE
+    as_grey = _places(content, first.next, {_MEANING: _GREY[1]}) if indexed else ()
     return Header(
         "TIFF", int(tags[_WIDTH]), int(tags[_HEIGHT]), max(map(int, _all(tags.get(_BITS, 1)))),
         space, count, alpha,
-        indexed=meaning == _PALETTE,
+        indexed=indexed,
+        colours=_colours(tags) if indexed else b"",
+        as_grey=tuple(as_grey),
         floats=any(one == _FLOATS or one in _COMPLEX for one in formats),
-        orientation=int(tags.get(_ORIENTATION, UPRIGHT)),
+        orientation=orientation,
         pages=_pages(content, tags),
         patches=tuple(_places(content, first.next, wanted)),
         big_endian=content[:2] == b"MM",
     )  # fmt: skip
+
+
+def _colours(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bytes:
+    """All reds, all greens, all blues of 16 bits → RGB of 8, one after the other."""
+    parts = [int(one) >> 8 for one in _all(tags.get(_COLOUR_MAP, ()))]
+    count = len(parts) // 3
+    return bytes(parts[place + channel * count] for place in range(count) for channel in range(3))
 
 
 def _pages(content: bytes, tags: TiffImagePlugin.ImageFileDirectory_v2) -> int:

@@ -85,7 +85,7 @@ class Lost:
         self._lost = np.zeros(IGNORE + 1, np.int64)
 
     def count(self, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> None:
-        """One image: its labels before resizing, and those that are left; each may come twice."""
+        """One image: its labels before resizing, and those left after; each may come twice."""
         had = np.unique(before)
         self._shown[had] += 1
         self._lost[np.setdiff1d(had, after)] += 1

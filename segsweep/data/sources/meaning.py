@@ -138,9 +138,10 @@ class Binary(Meaning):
             if not _one_bit(mask) and not (bright and mask.indexed)
         ]
         highest = WHITE if any(WHITE in own for _, own in plain) else 1
-        self._refuse_both(plain, settled)
-        known = {0, highest, *([] if self._ignore is None else [self._ignore])}
         table = {0: 0, highest: 1}
+        if self._refuse_both(plain, settled):
+            table[1] = 1  # said once, of the whole
+        known = {0, highest, *([] if self._ignore is None else [self._ignore])}
 
         def by_value(_: Value, value: int) -> int | None:
             return IGNORE if value == self._ignore else table.get(value)
@@ -181,12 +182,12 @@ class Binary(Meaning):
             )
         return {dark: 0, light: 1}
 
-    def _refuse_both(self, plain: Sequence[tuple[MaskSeen, set[int]]], settled: Settled) -> None:
-        """255 beside 1 is foreground in one file and no label in the other, or neither."""
+    def _refuse_both(self, plain: Sequence[tuple[MaskSeen, set[int]]], settled: Settled) -> bool:
+        """Files with 1 and files with 255: it may be foreground or "no label" in them."""
         ones = [mask for mask, own in plain if 1 in own and WHITE not in own]
         whites = [mask for mask, own in plain if WHITE in own and 1 not in own]
         if not ones or not whites:
-            return
+            return False
         what = (
             f"{len(ones)} of {len(plain)} masks have the values 0 and 1 (such as "
             f"{ones[0].path.name}), and {len(whites)} have 255 (such as {whites[0].path.name}): is "
@@ -196,6 +197,7 @@ class Binary(Meaning):
         if self._options:
             hint = f"set `ignore_index: 255` where 255 means no label; else {hint}"
         settled.problems.append(Problem(what, str(whites[0].path.parent), hint=hint))
+        return True
 
     def _hint(self, plain: Sequence[tuple[MaskSeen, set[int]]], masks: Sequence[MaskSeen]) -> str:
         """What to write into the sweep file, where that ends it."""
