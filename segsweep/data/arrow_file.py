@@ -184,7 +184,13 @@ def digest(texts: Sequence[Any], arrays: Sequence[NDArray[np.uint8]] = ()) -> st
 
 
 def _check(data: ImageSet) -> str:
-    texts = [data.image_ids, data.attributes, data.classes, data.fingerprint, data.pixel_hashes]
+    texts: list[Any] = [
+        data.image_ids,
+        data.attributes,
+        data.classes,
+        data.fingerprint,
+        data.pixel_hashes,
+    ]
     original = () if data.original_masks is None else (data.original_masks,)
     texts += [data.original_classes, data.depth, data.notes]
     return digest(texts, (data.images, data.masks, *original))

@@ -139,8 +139,9 @@ class _Work:
         image, masks[row] = _resize(look.image, look.codes, self.size)
         if image.dtype == np.uint16:
             self.low[index] = (image & 0xFF).astype(np.uint8)
-            image = image >> 8
-        images[row] = image
+            images[row] = image >> 8
+        else:
+            images[row] = image
         self.left[index] = np.flatnonzero(cv2.calcHist([masks[row]], [0], None, [256], [0, 256]))
         self.seen[index] = look.seen
 
@@ -218,5 +219,5 @@ def resize_image(image: Pixels, size: tuple[int, int]) -> Pixels:
         return image
     shrinks = height * width < image.shape[0] * image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    small: Pixels = np.asarray(cv2.resize(image, (width, height), interpolation=how), image.dtype)
+    small: Pixels = np.asarray(cv2.resize(image, (width, height), interpolation=how))  # type: ignore[assignment]
     return small

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from ruamel.yaml import YAML
 
-from segsweep import yamlfile
 from segsweep.check import Checked, check
 from segsweep.data.cache import Prepared, load, prepare
 from segsweep.data.sources import IGNORE, build
@@ -97,8 +97,8 @@ class TestPalettes:
             assert len(told) <= 1
         else:
             assert told == [
-                "12 of 12 masks have a palette whose order is not that of brightness: they are read "
-                "as they look, the brighter grey being the foreground"
+                "12 of 12 masks have a palette whose order is not that of brightness: they are "
+                "read as they look, the brighter grey being the foreground"
             ]
 
     def test_black_and_white_in_order_is_no_news(self, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ class TestPalettes:
         assert is_disks(found)
         assert found.notes == ()
 
-    @pytest.mark.parametrize("kind", ["png", "bmp", "gif"])
+    @pytest.mark.parametrize("kind", ["png", "bmp"])  # Pillow packs the indices of a GIF
     def test_those_of_pascal_voc_are_indices(self, kind: str, tmp_path: Path) -> None:
         """Its third colour has index 255 and is no label: void."""
 
@@ -121,8 +121,6 @@ class TestPalettes:
         found = load(prepared(disks(tmp_path / "data", write, kind), ignore_index=255).train)
         wanted = np.stack([disk(index) for index in range(COUNT)])
         wanted[:, :2] = IGNORE
-        if kind == "gif":  # which Pillow packs: 255 becomes 2, as in any GIF it writes
-            return
         np.testing.assert_array_equal(found.masks, wanted)
         assert found.notes == ()
 
@@ -179,8 +177,7 @@ class TestOf255:
         assert len(caught.value.problems) == 1
         assert "so it is with 11 more masks" in str(caught.value)
         (line,) = re.findall(r"`(classes: .*?)`", str(caught.value))
-        (tmp_path / "line.yaml").write_text(line)
-        pasted = yamlfile.load(tmp_path / "line.yaml").data
+        pasted = YAML(typ="safe").load(line)
         found = checked(tmp_path, root, **pasted)
         assert is_disks(prepared(root, **pasted))
         assert found.data.classes == ("background", "foreground")
