@@ -66,9 +66,16 @@ def with_palette(*colours: int) -> Write:
 
 def prepared(root: Path, size: tuple[int, int] = SIZE, **options: Any) -> Prepared:
     return prepare(
-        build("folder", root=root, options=options), name="folder", options=options,
-        image_size=size, holdout=0, seed=0, stratify_by=None, group_by=None, cache_dir=root.parent / "cache",
-    )  # fmt: skip
+        build("folder", root=root, options=options),
+        name="folder",
+        options=options,
+        image_size=size,
+        holdout=0,
+        seed=0,
+        stratify_by=None,
+        group_by=None,
+        cache_dir=root.parent / "cache",
+    )
 
 
 def refused(root: Path, **options: Any) -> str:

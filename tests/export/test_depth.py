@@ -57,7 +57,7 @@ def test_predict_scales_as_the_training_did(run: Path, tmp_path: Path) -> None:
         pixels, how = images.stored(path, shipped.depth)
         assert how == "16 bits divided by 16, grey to three equal channels"
         found = inference.logits_of(shipped, pixels, resize_back=False)
-        assert torch.equal(found, inference.logits_of(shipped, trained, resize_back=False))
+        assert torch.equal(found, inference.logits_of(shipped, trained.copy(), resize_back=False))
 
 
 def test_what_is_brighter_than_the_training_is_said(run: Path, tmp_path: Path) -> None:
