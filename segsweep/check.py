@@ -116,7 +116,9 @@ def check(
     found.stop()
     text = path.read_text(encoding="utf-8")
     shared = shared_groups(spec.folds.group_by, data, holdout)
-    told = (*notices, *_model_notices(cells), *folds.notices, *shared, *accepted)
+    told = (
+        *notices, *_model_notices(cells), *prepared.notes, *folds.notices, *shared, *accepted
+    )  # fmt: skip
     colours = _palette(source, data.classes)
     return Checked(spec, text, options, cells, prepared, data, holdout, folds, told, colours)
 

@@ -34,6 +34,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = {
         "palette": "RGB by class, or null",
         "images": "how many there are",
         "decodes": "how many of them this launch decoded",
+        "depth": "bits that images of 16 bits use, or null",
         "folds": "image id → fold",
         "holdout": "image ids",
         "groups": "image id → group, where the sweep has group_by",

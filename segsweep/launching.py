@@ -249,6 +249,7 @@ class _Launch:
                 palette=checked.palette,
                 images=checked.prepared.images,
                 decodes=checked.prepared.decodes,
+                depth=checked.prepared.depth,
                 folds=dict(zip(checked.data.image_ids, checked.folds.assignment, strict=True)),
                 holdout=list(checked.holdout.image_ids) if checked.holdout else [],
                 groups=groups_of(group_by, [checked.data, checked.holdout]) if group_by else {},

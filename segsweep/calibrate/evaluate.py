@@ -22,7 +22,7 @@ from segsweep.calibrate.model import Subject, Trained, judge, notes_of
 from segsweep.calibrate.options import overridden
 from segsweep.calibrate.run import Outcome, save, track
 from segsweep.calibrate.sweep import grid
-from segsweep.calibrate.targets import Target, foreign
+from segsweep.calibrate.targets import Target, foreign, told
 from segsweep.engine import device_facts, prepare_model, prepare_process
 from segsweep.errors import DataError, Problem, SpecError
 from segsweep.identity import digest
@@ -93,7 +93,7 @@ def evaluate(
     finally:
         lock.release()
     warnings = track(spec, out, [judged])
-    notes = list(notes_of([judged]))
+    notes = [*notes_of([judged]), *told(targets)]
     return Outcome(out, [judged], computed, len(targets) - computed, notes, scale, warnings)
 
 

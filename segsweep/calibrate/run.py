@@ -17,7 +17,7 @@ from segsweep.calibrate.logits_file import HOLDOUT, VALIDATION, Logits
 from segsweep.calibrate.model import Judged, Subject, Trained, judge, notes_of
 from segsweep.calibrate.options import overridden
 from segsweep.calibrate.sweep import grid
-from segsweep.calibrate.targets import Target, foreign, own
+from segsweep.calibrate.targets import Target, foreign, own, told
 from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError, WeightsError
 from segsweep.identity import short_cells, short_params
@@ -98,7 +98,8 @@ def calibrate(
         warnings = track(spec, found.path, judged)  # a launch would write to the same trackers
     finally:
         lock.release()
-    notes = list(notes_of(judged))
+    others = {n: one for n, one in shared.targets.items() if n not in (VALIDATION, HOLDOUT)}
+    notes = [*notes_of(judged), *told(others)]
     scale = grid(spec.calibration.temperatures)
     return Outcome(found.path, judged, computed, len(items) - computed, notes, scale, warnings)
 

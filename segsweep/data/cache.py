@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.data.arrow_file import VERSION, ImageSet, digest, load, verified, write
-from segsweep.data.decoding import Part, decode_all, digest_all
+from segsweep.data.decoding import Decoded, Part, decode_all, digest_all
 from segsweep.data.folds import split_holdout
 from segsweep.data.leave_out import without
 from segsweep.data.sources.base import Sample, Source
@@ -37,6 +37,8 @@ class Prepared:
         fingerprint: hash over the decoded content of both: ids, pixels, labels, classes, size.
         images: how many there are in both together.
         decodes: how many were decoded for this call; 0 when the cache was there.
+        depth: the bits that images of 16 bits use; None where there are none.
+        notes: what a person should know about the files, whether or not the cache was there.
     """
 
     train: Path
@@ -44,6 +46,8 @@ class Prepared:
     fingerprint: str
     images: int
     decodes: int
+    depth: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -84,7 +88,8 @@ def prepare(
     samples = [sample for sample in samples if sample.image_id in digests]
     problems = [*problems, *wrong]
     if problems or not samples:  # look into the sound rest as well: all mistakes at once
-        problems += decode_all(source, samples, image_size, _one_part(samples), on_progress)[2]
+        whole = decode_all(source, samples, image_size, _one_part(samples), on_progress)
+        problems += whole.problems
         raise DataError(problems or [Problem("the dataset holds no images")])
     official = source.official_holdout
     held = _held_out(samples, holdout, seed, stratify_by, group_by, official)
@@ -96,30 +101,35 @@ def prepare(
     test = cache_dir / f"{key}-holdout.arrow" if held.any() else None
     known = _verified(train, test)
     if known is not None:
-        return Prepared(train, test, known, len(samples), 0)
-    parts, hashes, problems = decode_all(source, samples, image_size, held, on_progress)
-    if problems:
-        raise DataError(problems)
-    fingerprint = _save((train, test), parts, hashes, samples, held, source.classes, out)
-    return Prepared(train, test, fingerprint, len(samples), len(samples))
+        count = len(samples)
+        return Prepared(train, test, known.fingerprint, count, 0, known.depth, known.notes)
+    decoded = decode_all(source, samples, image_size, held, on_progress)
+    if decoded.problems:
+        raise DataError(decoded.problems)
+    fingerprint = _save((train, test), decoded, samples, held, source.classes, out)
+    count = len(samples)
+    return Prepared(train, test, fingerprint, count, count, decoded.depth, decoded.notes)
 
 
-def _verified(train: Path, test: Path | None) -> str | None:
-    """The fingerprint in the files, if they are all there, undamaged, and of one build."""
-    found = {verified(path) for path in (train, test) if path is not None}
-    return found.pop() if len(found) == 1 else None
+def _verified(train: Path, test: Path | None) -> ImageSet | None:
+    """The first of the files, if they are all there, undamaged, and of one build."""
+    first = verified(train)
+    if first is None or test is None:
+        return first
+    second = verified(test)
+    return first if second is not None and second.fingerprint == first.fingerprint else None
 
 
 def _save(
     paths: tuple[Path, Path | None],
-    parts: Sequence[Part],
-    hashes: Sequence[str],
+    decoded: Decoded,
     samples: Sequence[Sample],
     held: NDArray[np.bool_],
     classes: tuple[str, ...],
     out: Sequence[str],
 ) -> str:
     """Writes both parts and returns the fingerprint of the whole."""
+    parts: Sequence[Part] = decoded.parts
     original: list[tuple[NDArray[np.uint8] | None, tuple[str, ...]]] = [(None, ())] * 2
     if out:
         original = [(masks, classes) for _, masks in parts]
@@ -129,8 +139,9 @@ def _save(
         if path is not None:
             indices = [int(index) for index in np.flatnonzero(chosen)]
             labels = _labels([samples[index] for index in indices])
-            pixels = tuple(hashes[index] for index in indices)
-            write(path, ImageSet(*part, *labels, classes, fingerprint, pixels, *whole))
+            pixels = tuple(decoded.hashes[index] for index in indices)
+            told = (decoded.depth, decoded.notes)
+            write(path, ImageSet(*part, *labels, classes, fingerprint, pixels, *whole, *told))
     return fingerprint
 
 

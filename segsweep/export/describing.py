@@ -146,7 +146,7 @@ def write(
         for number, name in enumerate(names)
     ]
     height, width = config.config["dataset"]["image_size"]
-    prepared = preprocessing.facts((int(height), int(width)))
+    prepared = preprocessing.facts((int(height), int(width)), run.split.get("depth"))
     folder.write_json(place / folder.CLASSES, {"classes": classes, "ignored_in_training": IGNORE})
     folder.write_json(place / folder.PREPROCESSING, prepared)
     folder.write_json(place / folder.CALIBRATION, told["temperature"])

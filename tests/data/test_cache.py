@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from segsweep.data.cache import Prepared, load, prepare
 from segsweep.data.sources import Sample, Source, build
 from segsweep.data.sources.folder import Folder
+from segsweep.data.sources.seen import Look
 from segsweep.errors import DataError
 from tests.data.builders import SIZE, disc, make_folder, make_ph2, picture, save
-
-Pixels = NDArray[np.uint8]
 
 
 class _Counting(Folder):
@@ -26,9 +24,9 @@ class _Counting(Folder):
         super().__init__(root)
         self.decoded: list[str] = []
 
-    def read(self, sample: Sample) -> tuple[Pixels, Pixels]:
+    def look(self, sample: Sample) -> Look:
         self.decoded.append(sample.image_id)
-        return super().read(sample)
+        return super().look(sample)
 
 
 @pytest.fixture
