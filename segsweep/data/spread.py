@@ -1,10 +1,11 @@
 """Spreading images by the classes in their masks, rarest class first.
 
 Iterative stratification (K. Sechidis, G. Tsoumakas, I. Vlahavas, "On the stratification of
-multi-label data", ECML PKDD 2011): of all classes the one that is left in the fewest images is dealt
-out first, each image of it to the part that lacks most of it. Here what is dealt is a group where
-images have groups, a part takes no more images than its share while another has room, and exchanges
-afterwards bring a class to a part that lacks it. The same input and seed give the same answer.
+multi-label data", ECML PKDD 2011): of all classes the one that is left in the fewest images is
+dealt out first, each image of it to the part that lacks most of it. Here three things are added.
+Groups are dealt out as a whole. A part takes no more images than its share while another has room.
+Exchanges afterwards bring a class to a part that lacks it. The same input and seed give the same
+answer.
 """
 
 from __future__ import annotations
@@ -92,16 +93,17 @@ class _Deal:
     least: Ints
 
     @classmethod
-    def of(
-        cls, present: Bools, units: Ints, shares: Floats, quotas: Ints, least: Ints
-    ) -> _Deal:
+    def of(cls, present: Bools, units: Ints, shares: Floats, quotas: Ints, least: Ints) -> _Deal:
         rows = np.column_stack([present, np.ones(len(present), np.bool_)]).astype(np.int64)
         images = np.zeros((int(units.max()) + 1, rows.shape[1]), np.int64)
         np.add.at(images, units, rows)
         return cls(images, (images > 0).astype(np.int64), shares, quotas, least)
 
     def parts(self, needed: Ints, seed: int) -> Ints:
-        """The part of each unit; ``needed``: (P, C + 1) units of a class that a part should have."""
+        """The part of each unit.
+
+        ``needed``: (P, C + 1) how many units of a class a part should have.
+        """
         where = self._dealt(np.random.default_rng(seed))
         return _Exchange(self, needed, where).improved()
 
@@ -137,8 +139,8 @@ class _Deal:
 class _Exchange:
     """Single units that move to another part, or change places with one of it, for the better.
 
-    Better is first what leaves fewer parts without a class, then what is nearer to the shares (sum of
-    squared differences over what is expected, as in a chi-squared test).
+    Better is first what leaves fewer parts without a class, then what is nearer to the shares: the
+    sum of squared differences over what is expected, as in a chi-squared test.
     """
 
     def __init__(self, deal: _Deal, needed: Ints, where: Ints) -> None:
@@ -159,7 +161,7 @@ class _Exchange:
     def improved(self) -> Ints:
         """The part of each unit, after all exchanges."""
         for _ in range(_PASSES):
-            if not any([self._exchange(int(unit)) for unit in self._donors()]):
+            if sum(self._exchange(int(unit)) for unit in self._donors()) == 0:
                 break
         return self.where
 
@@ -198,7 +200,7 @@ class _Exchange:
         self.where[unit] = part
 
     def _cost(self, part: int, totals: Floats) -> Floats:
-        """(2, …): what is missing in a part with these totals (…, 2 · classes), how uneven it is."""
+        """(2, …): what a part with totals (…, 2 · classes) lacks, and how uneven it is."""
         classes = self.needed.shape[1]
         short = np.maximum(0, self.needed[part] - totals[..., classes:]) @ self.severity
         uneven = (totals[..., :classes] - self.expected[part]) ** 2 @ self.weights[part]

@@ -1,0 +1,110 @@
+"""What the masks of a data set hold: the pixels of each class, counted in one pass.
+
+Counted are the masks as the cache has them, resized and without the classes that are left out: what
+trials learn from and what they are scored on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segsweep.data.folds import Folds
+from segsweep.data.sources.base import IGNORE
+
+CLASSES = "classes"
+"""The value of ``folds.stratify_by`` that spreads the classes of the masks."""
+
+Counts = NDArray[np.int64]
+"""(N, C + 1): pixels of each class in each mask; the last column: of those that are ignored."""
+
+
+def by_classes(stratify_by: str | None, attributes: Collection[str]) -> bool:
+    """Are images spread by the classes in their masks? An attribute of that name goes first."""
+    return stratify_by == CLASSES and CLASSES not in attributes
+
+
+def label_counts(masks: NDArray[np.uint8], classes: int) -> Counts:
+    """Counts the labels of masks (N, H, W), one mask at a time."""
+    labels = [*range(classes), IGNORE]
+    counts = np.zeros((len(masks), len(labels)), np.int64)
+    for row, mask in enumerate(masks):
+        counts[row] = np.bincount(mask.ravel(), minlength=IGNORE + 1)[labels]
+    return counts
+
+
+@dataclass(frozen=True)
+class Content:
+    """The masks of a sweep, in numbers.
+
+    Attributes:
+        classes: names; the index is the label.
+        search: of the images that trials see.
+        holdout: of the others, if any.
+        units: (N,) the number of the group of each image that trials see; without groups, of each.
+        folds: of the images that trials see.
+        run: how many folds are run.
+    """
+
+    classes: tuple[str, ...]
+    search: Counts
+    holdout: Counts | None
+    units: NDArray[np.int64]
+    folds: Folds
+    run: int
+
+    def present(self) -> NDArray[np.bool_]:
+        """(N, C) whether a class is in a mask that trials see."""
+        return np.asarray(self.search[:, :-1] > 0)
+
+    def absent(self) -> list[str]:
+        """Classes that no mask has which trials see."""
+        there = self._anywhere()
+        return [name for label, name in enumerate(self.classes) if not there[label]]
+
+    def missing(self) -> dict[str, list[int]]:
+        """Class → the folds that are run and validate no pixel of it, though others could."""
+        present = self.present()
+        of_fold = [present[self.folds.validation_indices(f)].any(axis=0) for f in range(self.run)]
+        lacking = {
+            name: [fold for fold, there in enumerate(of_fold) if not there[label]]
+            for label, name in enumerate(self.classes)
+            if self._anywhere()[label]
+        }
+        return {name: folds for name, folds in lacking.items() if folds}
+
+    def groups_with(self, name: str) -> int:
+        """How many groups (images, where there are none) of what trials see have a class."""
+        return len(np.unique(self.units[self.present()[:, self.classes.index(name)]]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Shares of labelled pixels and of images, and where a class is missing."""
+        return {
+            "search": _shares(self.search, self.classes),
+            "holdout": None if self.holdout is None else _shares(self.holdout, self.classes),
+            "missing_in_folds": self.missing(),
+        }
+
+    def _anywhere(self) -> NDArray[np.bool_]:
+        return np.asarray(self.present().any(axis=0))
+
+
+def _shares(counts: Counts, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Of labelled pixels (None: there are none), and of images; of all pixels those ignored."""
+    pixels = counts.sum(axis=0)
+    labelled, images = int(pixels[:-1].sum()), (counts > 0).mean(axis=0)
+    return {
+        "images": len(counts),
+        "ignored": int(pixels[-1]) / max(1, int(pixels.sum())),
+        "classes": {
+            name: {
+                "pixels": int(pixels[label]) / labelled if labelled else None,
+                "images": float(images[label]),
+            }
+            for label, name in enumerate(classes)
+        },
+    }
