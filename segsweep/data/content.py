@@ -46,6 +46,7 @@ class Content:
         search: of the images that trials see.
         holdout: of the others, if any.
         units: (N,) the number of the group of each image that trials see; without groups, of each.
+        held_units: the same of the holdout.
         folds: of the images that trials see.
         run: how many folds are run.
     """
@@ -54,6 +55,7 @@ class Content:
     search: Counts
     holdout: Counts | None
     units: NDArray[np.int64]
+    held_units: NDArray[np.int64] | None
     folds: Folds
     run: int
 
@@ -77,9 +79,30 @@ class Content:
         }
         return {name: folds for name, folds in lacking.items() if folds}
 
-    def groups_with(self, name: str) -> int:
-        """How many groups (images, where there are none) of what trials see have a class."""
-        return len(np.unique(self.units[self.present()[:, self.classes.index(name)]]))
+    def alone(self) -> dict[str, int]:
+        """Class → the only fold that has it, where that is run: it trains without the class."""
+        present, k = self.present(), self.folds.k
+        there = [present[self.folds.validation_indices(fold)].any(axis=0) for fold in range(k)]
+        only = {name: [f for f in range(k) if there[f][i]] for i, name in enumerate(self.classes)}
+        return {name: f[0] for name, f in only.items() if len(f) == 1 and f[0] < self.run}
+
+    def not_held_out(self) -> list[str]:
+        """Classes that trials see and the holdout does not have."""
+        if self.holdout is None:
+            return []
+        held, there = (self.holdout[:, :-1] > 0).any(axis=0), self._anywhere()
+        return [name for i, name in enumerate(self.classes) if there[i] and not held[i]]
+
+    def groups_with(self, name: str, *, holdout: bool) -> int:
+        """How many groups have a class (images, where there are no groups).
+
+        ``holdout``: those of the holdout count, too.
+        """
+        label = self.classes.index(name)
+        count = len(np.unique(self.units[self.search[:, label] > 0]))
+        if holdout and self.holdout is not None and self.held_units is not None:
+            count += len(np.unique(self.held_units[self.holdout[:, label] > 0]))
+        return count
 
     def as_dict(self) -> dict[str, Any]:
         """Shares of labelled pixels and of images, and where a class is missing."""

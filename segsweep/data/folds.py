@@ -82,7 +82,7 @@ def make_folds(
     """
     _check(image_ids, k, groups)
     if classes is not None:
-        spread = folds_by_classes(classes, _units(image_ids, groups), k, seed)
+        spread = folds_by_classes(classes, units_of(image_ids, groups), k, seed)
         return _folds(image_ids, k, spread, [])
     notices = _small_strata(strata, k)
     if strata is not None and max(Counter(strata).values()) < k:
@@ -148,7 +148,7 @@ def _codes(values: Sequence[str]) -> NDArray[np.int64]:
     return np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)[1].ravel()
 
 
-def _units(image_ids: Sequence[str], groups: Sequence[str] | None) -> NDArray[np.int64]:
+def units_of(image_ids: Sequence[str], groups: Sequence[str] | None) -> NDArray[np.int64]:
     """The number of each image's group; without groups each image is one."""
     return _codes(groups if groups is not None else [str(i) for i in range(len(image_ids))])
 
@@ -192,7 +192,7 @@ def split_holdout(
     key = "dataset.holdout"
     if not 0 < fraction < 1:
         raise DataError(Problem(f"{fraction} is not between 0 and 1", key=key))
-    units = _units(image_ids, groups)
+    units = units_of(image_ids, groups)
     if len(image_ids) == 0 or units.max() < keep:
         single = " in a single group" if len(image_ids) and units.max() == 0 else ""
         left = f" where {keep} groups or images are kept" if keep > 1 else ""

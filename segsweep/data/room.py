@@ -43,19 +43,20 @@ class Room:
         """Why it cannot be, with everything that can be instead; None: it can."""
         if self._fits():
             return None
-        units, what = self._units(), self._what()
+        units = self._units()
+        all_of_them = f"{units} {self._what()[: -1 if units == 1 else None]}"
         if self._split_is_none():
             which = "every image is in the" if any(self.official) else "no image is in a"
             text = f"{which} split {self.split!r}"
             return Problem(text, key="dataset.holdout", hint=self._hint())
         if self.holdout == "official":
-            text = f"{self.k} folds of {units} {what} that the official holdout leaves"
+            text = f"{self.k} folds of {all_of_them} that the official holdout leaves"
             return Problem(text, key="folds.k", hint=self._hint())
         if self.holdout and units >= self.k:  # without a holdout they would do
-            text = f"a holdout leaves {units - 1} of {units} {what} at most, for {self.k} folds"
+            text = f"a holdout leaves {units - 1} of {all_of_them} at most, for {self.k} folds"
             return Problem(text, key="dataset.holdout", hint=self._hint())
         and_holdout = " and a holdout" if self.holdout else ""
-        text = f"{self.k} folds{and_holdout} of {units} {what}"
+        text = f"{self.k} folds{and_holdout} of {all_of_them}"
         return Problem(text, key="folds.k", hint=self._hint())
 
     def instead(self) -> list[Change]:
@@ -125,4 +126,4 @@ def _said(change: tuple[str, Any]) -> str:
     key, value = change
     if value is None:
         return f"{key}: null"
-    return f"{key}: {value:g}" + (" or less" if key == "folds.k" else "")
+    return f"{key}: {value:g}" + (" or less" if key == "folds.k" and value > 2 else "")

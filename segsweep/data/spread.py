@@ -21,6 +21,7 @@ VERSION = 1
 MOST = 300
 """Up to so many units each one is tried for an exchange; of more, those of classes that lack."""
 _PASSES = 5
+_DEALS = 10  # while a part lacks a class that it could have
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -104,8 +105,19 @@ class _Deal:
 
         ``needed``: (P, C + 1) how many units of a class a part should have.
         """
-        where = self._dealt(np.random.default_rng(seed))
-        return _Exchange(self, needed, where).improved()
+        rng = np.random.default_rng(seed)
+        least = float(np.maximum(0, needed.sum(axis=0) - self.present.sum(axis=0)).sum())
+        best = self._one(needed, rng)
+        for _ in range(_DEALS - 1 if len(self.images) <= MOST else 0):
+            if best[0][0] <= least:
+                break
+            best = min(best, self._one(needed, rng), key=lambda one: one[0])
+        return best[1]
+
+    def _one(self, needed: Ints, rng: np.random.Generator) -> tuple[tuple[float, float], Ints]:
+        exchange = _Exchange(self, needed, self._dealt(rng))
+        where = exchange.improved()
+        return exchange.quality(), where
 
     def _dealt(self, rng: np.random.Generator) -> Ints:
         sizes = self.images[:, -1]
@@ -164,6 +176,12 @@ class _Exchange:
             if sum(self._exchange(int(unit)) for unit in self._donors()) == 0:
                 break
         return self.where
+
+    def quality(self) -> tuple[float, float]:
+        """What parts lack, and how uneven they are."""
+        cost = [self._cost(part, totals) for part, totals in enumerate(self.totals)]
+        short, uneven = np.sum(cost, axis=0)[:, 0]
+        return float(short), float(uneven)
 
     def _donors(self) -> Ints:
         if len(self.where) <= MOST:
