@@ -105,7 +105,7 @@ class Masks:
             yield "metric.name", Problem(f"{what}: no image of it has any {name!r}", hint=hint)
 
     def _unlabelled(self) -> Iterator[tuple[str, Problem]]:
-        labelled = self.content.search[:, :-1].any(axis=1)
+        labelled = self.content.search[:, :-1].sum(axis=1) > 0
         folds, run = self.content.folds, range(self.content.run)
         for which, indices in (
             ("validation", folds.validation_indices),

@@ -191,8 +191,8 @@ def list_images(source: Source, spec: SweepSpec, found: Found) -> None:
         if name is not None and name not in attributes and not (spread and key == "stratify_by"):
             has = f"this data has: {', '.join(attributes)}" if attributes else "it has none"
             found(f"folds.{key}", Problem(f"the images have no attribute {name!r}", hint=has))
-    if (problem := _room(source, spec, samples).problem()) is not None:
-        found(problem.key, problem)
+    if (tight := _room(source, spec, samples).problem()) is not None:
+        found(tight.key, tight)
 
 
 def _room(source: Source, spec: SweepSpec, samples: Sequence[Sample]) -> Room:

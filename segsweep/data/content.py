@@ -59,39 +59,41 @@ class Content:
     folds: Folds
     run: int
 
-    def present(self) -> NDArray[np.bool_]:
-        """(N, C) whether a class is in a mask that trials see."""
-        return np.asarray(self.search[:, :-1] > 0)
+    def in_folds(self) -> NDArray[np.bool_]:
+        """(k, C) whether a class is in a mask that a fold validates."""
+        found = np.zeros((self.folds.k, len(self.classes)), np.bool_)
+        images, labels = np.nonzero(self.search[:, :-1])
+        found[np.asarray(self.folds.assignment)[images], labels] = True
+        return found
 
     def absent(self) -> list[str]:
         """Classes that no mask has which trials see."""
-        there = self._anywhere()
-        return [name for label, name in enumerate(self.classes) if not there[label]]
+        return self._names(~self._seen())
 
     def missing(self) -> dict[str, list[int]]:
-        """Class → the folds that are run and validate no pixel of it, though others could."""
-        present = self.present()
-        of_fold = [present[self.folds.validation_indices(f)].any(axis=0) for f in range(self.run)]
-        lacking = {
-            name: [fold for fold, there in enumerate(of_fold) if not there[label]]
+        """Class → the folds that are run and validate no pixel of it, though others do."""
+        there = self.in_folds()
+        return {
+            name: [int(fold) for fold in np.flatnonzero(~there[: self.run, label])]
             for label, name in enumerate(self.classes)
-            if self._anywhere()[label]
+            if there[:, label].any() and not there[: self.run, label].all()
         }
-        return {name: folds for name, folds in lacking.items() if folds}
 
     def alone(self) -> dict[str, int]:
         """Class → the only fold that has it, where that is run: it trains without the class."""
-        present, k = self.present(), self.folds.k
-        there = [present[self.folds.validation_indices(fold)].any(axis=0) for fold in range(k)]
-        only = {name: [f for f in range(k) if there[f][i]] for i, name in enumerate(self.classes)}
-        return {name: f[0] for name, f in only.items() if len(f) == 1 and f[0] < self.run}
+        there = self.in_folds()
+        only = {
+            name: int(np.argmax(there[:, label]))
+            for label, name in enumerate(self.classes)
+            if there[:, label].sum() == 1
+        }
+        return {name: fold for name, fold in only.items() if fold < self.run}
 
     def not_held_out(self) -> list[str]:
         """Classes that trials see and the holdout does not have."""
         if self.holdout is None:
             return []
-        held, there = (self.holdout[:, :-1] > 0).any(axis=0), self._anywhere()
-        return [name for i, name in enumerate(self.classes) if there[i] and not held[i]]
+        return self._names(self._seen() & (self.holdout[:, :-1].sum(axis=0) == 0))
 
     def groups_with(self, name: str, *, holdout: bool) -> int:
         """How many groups have a class (images, where there are no groups).
@@ -112,8 +114,11 @@ class Content:
             "missing_in_folds": self.missing(),
         }
 
-    def _anywhere(self) -> NDArray[np.bool_]:
-        return np.asarray(self.present().any(axis=0))
+    def _seen(self) -> NDArray[np.bool_]:
+        return np.asarray(self.search[:, :-1].sum(axis=0) > 0)
+
+    def _names(self, chosen: NDArray[np.bool_]) -> list[str]:
+        return [self.classes[label] for label in np.flatnonzero(chosen)]
 
 
 def _shares(counts: Counts, classes: tuple[str, ...]) -> dict[str, Any]:

@@ -54,9 +54,7 @@ class Drawing:
         Raises:
             DataError: settings that do not fit each other or the data.
         """
-        if self.holdout != "official" and (
-            isinstance(self.holdout, str) or not 0 <= self.holdout < 1
-        ):
+        if self.holdout != "official" and not 0 <= self.holdout < 1:
             what = f"{self.holdout!r} is neither 'official' nor a number from 0 to less than 1"
             raise DataError(Problem(what, key="dataset.holdout"))
         spreads = self._spreads(samples)
