@@ -11,10 +11,12 @@ from segsweep import cells as cells_module
 from segsweep import models, tracking
 from segsweep import spec as spec_module
 from segsweep.data.cache import ImageSet, Prepared
+from segsweep.data.content import Content
 from segsweep.data.duplicates import duplicates
 from segsweep.data.folds import Folds
 from segsweep.data.sources import Source
 from segsweep.data.sources.base import Palette
+from segsweep.masks import Masks
 from segsweep.opening import (
     Found,
     OnProgress,
@@ -24,7 +26,7 @@ from segsweep.opening import (
     shared_groups,
     source_of,
 )
-from segsweep.pairs import absent_problems, calibration_problems
+from segsweep.pairs import calibration_problems
 from segsweep.space import Cell
 from segsweep.spec import SweepSpec
 
@@ -40,6 +42,7 @@ class Checked:
         classes: names of the labels.
         data: the images that trials see; ``holdout`` those that only the closing stage does.
         notices: what the user should know but need not change.
+        content: what the masks hold.
         palette: the dataset's own colour of each class, where its authors have given one.
     """
 
@@ -52,6 +55,7 @@ class Checked:
     holdout: ImageSet | None
     folds: Folds
     notices: tuple[str, ...]
+    content: Content
     palette: Palette | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,6 +68,7 @@ class Checked:
             "images": len(self.data.image_ids),
             "holdout_images": len(self.holdout.image_ids) if self.holdout else 0,
             "classes": list(self.data.classes),
+            "content": self.content.as_dict(),
             "notices": list(self.notices),
         }
 
@@ -111,16 +116,20 @@ def check(
     twins, accepted = duplicates(data, folds, holdout)
     for problem in twins:
         found("dataset", problem)
-    for problem in absent_problems(spec.metric, data, folds, spec.folds.count):
-        found("metric.name", problem)
+    masks = Masks.of(spec, opened)
+    for key, problem in masks.problems():
+        found(key, problem)
     found.stop()
     text = path.read_text(encoding="utf-8")
     shared = shared_groups(spec.folds.group_by, data, holdout)
     told = (
-        *notices, *_model_notices(cells), *prepared.notes, *folds.notices, *shared, *accepted
+        *notices, *_model_notices(cells), *prepared.notes, *folds.notices, *shared, *accepted,
+        *masks.notices(),
     )  # fmt: skip
     colours = _palette(source, data.classes)
-    return Checked(spec, text, options, cells, prepared, data, holdout, folds, told, colours)
+    return Checked(
+        spec, text, options, cells, prepared, data, holdout, folds, told, masks.content, colours
+    )
 
 
 def _palette(source: Source, classes: Sequence[str]) -> Palette | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.padding import Padding
@@ -66,7 +66,39 @@ def checked(console: Console, found: Checked, sweep: str) -> None:
         f"{held['holdout_images']} held out",
         highlight=False,
     )
+    content(console, held["content"])
     following(console, f"segsweep plan {sweep}")
+
+
+def content(console: Console, held: dict[str, Any]) -> None:
+    """A line a class: its share of labelled pixels and of images, and the folds without it."""
+    parts = {name: held[name] for name in ("search", "holdout") if held[name] is not None}
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("class", overflow="fold")
+    for name in parts:
+        grid.add_column("pixels" if name == "search" else "held out: pixels", justify="right")
+        grid.add_column("images", justify="right")
+    missing = held["missing_in_folds"]
+    if missing:
+        grid.add_column("not in fold", overflow="fold")
+    for name in held["search"]["classes"]:
+        shares = [part["classes"][name] for part in parts.values()]
+        row = [percent(share[of]) for share in shares for of in ("pixels", "images")]
+        folds = ", ".join(map(str, missing.get(name, [])))
+        grid.add_row(Text(name), *row, *([folds] if missing else []))
+    if any(part["ignored"] for part in parts.values()):
+        row = [cell for part in parts.values() for cell in (percent(part["ignored"]), "")]
+        grid.add_row(Text("ignored, of all pixels", style="dim"), *row)
+    console.print(grid)
+
+
+def percent(share: float | None) -> str:
+    """``12.3 %``, with two digits that count where it is small."""
+    if share is None:
+        return "-"
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    return f"{100 * share:.1f} %" if share >= 0.01 else f"{100 * share:#.2g} %"
 
 
 def plan(console: Console, made: Plan, sweep: str) -> None:
