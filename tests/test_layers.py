@@ -20,7 +20,7 @@ LEVELS: dict[str, int] = {
     "engine": 3, "progress": 3,
     "trial": 4,
     "cells": 5, "check": 5, "opening": 5, "importing": 5,
-    "pairs": 5, "plan": 5, "schema": 5, "search": 5, "tracking": 5,
+    "pairs": 5, "plan": 5, "schema": 5, "search": 5, "tracking": 5, "workload": 5,
     "runners": 6,
     "calibrate": 7, "champions": 7, "closing": 7, "compare": 7, "doctor": 7, "continuation": 7,
     "display": 7, "launching": 7,
