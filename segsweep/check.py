@@ -25,7 +25,7 @@ from segsweep.opening import (
     source_of,
 )
 from segsweep.pairs import absent_problems, calibration_problems
-from segsweep.space import Cell
+from segsweep.space import EPOCHS, Cell
 from segsweep.spec import SweepSpec
 
 
@@ -94,7 +94,6 @@ def check(
     if spec is None:
         found.stop()
         raise AssertionError  # a file without a spec has problems
-    spec, notices = _clip(spec)
     source, options = source_of(spec, found)
     cells = cells_module.build(spec, options, found)
     for problem in tracking.problems(spec):
@@ -106,6 +105,7 @@ def check(
         found(f"calibration.{key}", problem)
     found.stop()
     assert source is not None  # noqa: S101 - a missing source is a problem
+    spec, notices = _clip(spec, cells)  # cells do not hang on it
     opened = decoded(source, spec, options, found, on_progress)
     prepared, data, holdout, folds = opened.prepared, opened.data, opened.holdout, opened.folds
     twins, accepted = duplicates(data, folds, holdout)
@@ -135,12 +135,18 @@ def _model_notices(cells: Sequence[Cell]) -> list[str]:
     return list(dict.fromkeys(note for model in own.values() for note in models.notices(model)))
 
 
-def _clip(spec: SweepSpec) -> tuple[SweepSpec, tuple[str, ...]]:
-    grace, epochs = spec.early_stopping.grace_period, spec.train.epochs
-    if spec.early_stopping.type == "none" or grace <= epochs:
+def _clip(spec: SweepSpec, cells: Sequence[Cell]) -> tuple[SweepSpec, tuple[str, ...]]:
+    """The first rung is no later than the last epoch that a trial of any cell may have."""
+    if spec.early_stopping.type == "none" or not cells:
         return spec, ()
-    stopping = spec.early_stopping.model_copy(update={"grace_period": epochs})
-    notice = (
-        f"early_stopping.grace_period {grace} is beyond the {epochs} epochs: clipped to {epochs}"
-    )
-    return spec.model_copy(update={"early_stopping": stopping}), (notice,)
+    grace, bounds = spec.early_stopping.grace_period, [cell.bounds(EPOCHS) for cell in cells]
+    fewest, epochs = min(low for low, _ in bounds), max(high for _, high in bounds)
+    if grace > epochs:
+        stopping = spec.early_stopping.model_copy(update={"grace_period": epochs})
+        what = f"is beyond the {epochs} epochs: clipped to {epochs}"
+        notice = f"early_stopping.grace_period {grace} {what}"
+        return spec.model_copy(update={"early_stopping": stopping}), (notice,)
+    if grace > fewest:
+        what = f"trials of at most {grace} epochs meet no rung ({EPOCHS} is {fewest} to {epochs})"
+        return spec, (f"early_stopping.grace_period {grace}: {what}",)
+    return spec, ()

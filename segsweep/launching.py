@@ -45,6 +45,7 @@ from segsweep.spec import SweepSpec
 from segsweep.state import SearchState
 from segsweep.trial import Inputs, directory
 from segsweep.versions import installed
+from segsweep.workload import mean_epochs
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,7 @@ class _Launch:
             spec=spec_module.to_plain(self.spec),
             device=self.facts["device"],
             cells={cell.name: cell.budget for cell in self.checked.cells},
+            epochs={cell.name: mean_epochs(cell) for cell in self.checked.cells},
             versions=installed(),
         )
         checked = self.checked

@@ -7,8 +7,8 @@ Every line is on the disk before the decision that it records takes effect. Ever
 event      fields beside ``event`` and ``time`` (seconds since 1970)
 ========== ====================================================================================
 launch     version, pid, host, cwd (which relative paths of the spec begin at), command, spec (every
-           default filled in), device, cells (→ configs), versions (of Python and the libraries that
-           numbers hang on)
+           default filled in), device, cells (→ configs), epochs (cell → of a trial that is still to
+           be proposed, on average), versions (of Python and the libraries that numbers hang on)
 split      fingerprint, folds_hash, classes, palette (RGB by class, or null), images, decodes,
            folds (image id → fold), holdout, groups (image id → group, where the sweep has group_by)
 config     config_id, cell, levels, number (in its cell), params, draws (Optuna's), config

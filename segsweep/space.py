@@ -37,6 +37,7 @@ DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 MIN_Q = 1e-12
 MAX_EXPONENT = 600.0
 EDGE = 1e-4  # quantiles of a normal distribution are searched in [EDGE, 1 - EDGE]
+EPOCHS, BATCH_SIZE = "train.epochs", "train.batch_size"  # of a trial config
 SPREAD = 64  # values that stand for a range
 
 

@@ -13,11 +13,9 @@ from typing import Self
 
 from segsweep.ledger import Event
 from segsweep.search.rungs import RULES
-from segsweep.space import Cell, spread
+from segsweep.space import EPOCHS, Cell, spread
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, SearchState, TrialState
-
-EPOCHS = "train.epochs"
 
 
 def epochs_of(config: ConfigState) -> int:

@@ -22,8 +22,7 @@ NAMED = 12  # trials listed by name for one cause
 def tiles(facts: Facts, spent: Spent) -> list[tuple[str, str]]:
     """A few numbers for the top of the page: what, how much."""
     split = facts.run.split
-    a_config = len(facts.spec.slots) * facts.spec.train.epochs
-    wanted = spent.planned // a_config if facts.standing != "finished" else 0
+    wanted = spent.configs if facts.standing != "finished" else 0
     found = [
         ("cells", f"{len(facts.labels)}"),
         ("configs", f"{len(facts.state.configs):,}" + (f" of {wanted:,}" if wanted else "")),
