@@ -133,7 +133,7 @@ def read(path: Path, now: float | None = None) -> Status:
         trials=dict(Counter(trial.status for trial in state.trials.values())),
         elapsed=elapsed,
         left=_left(word, work.done, before, work.total, elapsed),
-        running=_running(run, state) if word in ("running", "unknown") else [],
+        running=_running(state) if word in ("running", "unknown") else [],
         ranking=rank_state(run.spec, state),
         failures=causes.most_common(),
         undefined=undefined(run.spec, state),
@@ -190,7 +190,7 @@ def _work(run: Run, now: SearchState, then: SearchState) -> Workload:
     return work
 
 
-def _running(run: Run, state: SearchState) -> list[Running]:
+def _running(state: SearchState) -> list[Running]:
     labels = short_cells({c.cell: c.levels for c in state.configs.values()})
     found = []
     for trial in state.trials.values():

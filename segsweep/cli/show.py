@@ -84,7 +84,7 @@ def plan(console: Console, made: Plan, sweep: str) -> None:
             cell.cell,
             str(cell.configs),
             str(cell.trials),
-            f"{cell.parameters:,}",
+            _range(cell.parameters_least, cell.parameters),
             f"{cell.train_ms:.1f}",
             duration(cell.seconds),
         )
@@ -92,7 +92,7 @@ def plan(console: Console, made: Plan, sweep: str) -> None:
     console.print()
     console.print(
         f"{len(made.cells)} cells · {made.configs} configs · {made.trials} trials · "
-        f"{made.epochs} epochs, on {made.images} images in {counted(made.folds, 'fold')} "
+        f"{_epochs(made)}, on {made.images} images in {counted(made.folds, 'fold')} "
         f"({made.holdout_images} held out)",
         highlight=False,
     )
@@ -103,6 +103,16 @@ def plan(console: Console, made: Plan, sweep: str) -> None:
         highlight=False,
     )
     following(console, f"segsweep launch {sweep}")
+
+
+def _range(least: int, most: int) -> str:
+    return f"{most:,}" if least == most else f"{least:,}–{most:,}"
+
+
+def _epochs(made: Plan) -> str:
+    if made.epochs == made.epochs_most:
+        return f"{made.epochs} epochs"
+    return f"about {made.epochs} epochs ({made.epochs_most} at most)"
 
 
 def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
