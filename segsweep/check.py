@@ -40,6 +40,7 @@ class Checked:
         classes: names of the labels.
         data: the images that trials see; ``holdout`` those that only the closing stage does.
         notices: what the user should know but need not change.
+        tried: the models, at the sweep's image size.
         palette: the dataset's own colour of each class, where its authors have given one.
     """
 
@@ -52,6 +53,7 @@ class Checked:
     holdout: ImageSet | None
     folds: Folds
     notices: tuple[str, ...]
+    tried: models.TriedModels
     palette: Palette | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -99,7 +101,10 @@ def check(
     for problem in tracking.problems(spec):
         found("tracking", problem)
     if source is not None:
-        cells_module.meaning_problems(spec, cells, classes_of(source, spec, found), found)
+        names = classes_of(source, spec, found)
+        tried = models.TriedModels(len(names), spec.dataset.image_size)
+        cells_module.meaning_problems(spec, cells, names, tried, found)
+        cells_module.batch_problems(spec, cells, tried, found)
         list_images(source, spec, found)
     for key, problem in calibration_problems(spec.calibration):
         found(f"calibration.{key}", problem)
@@ -111,6 +116,8 @@ def check(
     twins, accepted = duplicates(data, folds, holdout)
     for problem in twins:
         found("dataset", problem)
+    trained_on = {fold: len(folds.train_indices(fold)) for fold in range(spec.folds.count)}
+    cells_module.batch_problems(spec, cells, tried, found, trained_on)
     for problem in absent_problems(spec.metric, data, folds, spec.folds.count):
         found("metric.name", problem)
     found.stop()
@@ -118,7 +125,7 @@ def check(
     shared = shared_groups(spec.folds.group_by, data, holdout)
     told = (*notices, *_model_notices(cells), *folds.notices, *shared, *accepted)
     colours = _palette(source, data.classes)
-    return Checked(spec, text, options, cells, prepared, data, holdout, folds, told, colours)
+    return Checked(spec, text, options, cells, prepared, data, holdout, folds, told, tried, colours)
 
 
 def _palette(source: Source, classes: Sequence[str]) -> Palette | None:

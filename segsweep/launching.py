@@ -260,6 +260,7 @@ class _Launch:
             ledger,
             lambda config: identity.config_id(config, fingerprint, folds),
             self.place / rundir.JOURNAL,
+            least=lambda config: self.checked.tried.of(config["model"]).least,
         )
         return Search(pool)
 
