@@ -25,6 +25,7 @@ from segsweep.compare.ranking import undefined, unscored
 from segsweep.display import duration
 from segsweep.errors import RunError
 from segsweep.identity import counted, short_cells, short_params
+from segsweep.next_command import called, command
 from segsweep.rundir import Holder, Run
 from segsweep.spec import SweepSpec
 from segsweep.state import SearchState
@@ -62,6 +63,7 @@ class Status:
     """A look at a sweep.
 
     Attributes:
+        run: how its directory is called in the working directory.
         state: of the launch; ``dead``: its lock names a process that is no more.
         holder: who holds the lock, a launch or another command, or held it when it died.
         share: of the epochs that the sweep asks for, run or saved by stopping, from 0 to 1.
@@ -75,6 +77,7 @@ class Status:
     """
 
     name: str
+    run: str
     metric: str
     state: State
     holder: Holder | None
@@ -126,6 +129,7 @@ def read(path: Path, now: float | None = None) -> Status:
     causes = Counter(t.error or t.status for t in failed)
     return Status(
         name=run.spec.name,
+        run=called(path),
         metric=run.spec.metric.name,
         state=word,
         holder=holder,
@@ -247,7 +251,7 @@ def _facts(found: Status) -> str:
 
 def _heading(found: Status) -> str:
     if found.state == "done" and all(row.final for row in found.ranking):
-        return f"ranking; `segsweep compare {found.name}` says what can be claimed"
+        return f"ranking; `{command('compare', found.run)}` says what can be claimed"
     whole = sum(row.final for row in found.ranking)
     total = len(found.ranking)
     return f"ranking so far, not a result: {whole} of {total} cells have a config with all folds"

@@ -37,6 +37,7 @@ from segsweep.compare.ranking import NO_USE
 from segsweep.compare.resampling import ImageNoise
 from segsweep.compare.scoring import Array, Scorer, scorer
 from segsweep.errors import Problem, RunError
+from segsweep.next_command import called, command
 from segsweep.rundir import Run
 from segsweep.state import SearchState
 from segsweep.workload import epochs_of
@@ -166,7 +167,9 @@ def _read(runs: Sequence[Run], loaded: Sequence[tables.Tables]) -> _Read:
     if not best:
         where = " and ".join(str(run.path) for run in runs)
         what = "no config has finished all of its folds yet"
-        hint = "`segsweep status RUN` says how far it is; launch again to go on"
+        hint = (
+            f"`{command('status', called(runs[0].path))}` says how far it is; launch again to go on"
+        )
         if told := warn.undefined_in(runs, states):
             what, hint = f"no config has a score on every fold: {'; '.join(told)}", NO_USE
         raise RunError(Problem(what, where, "", hint))
