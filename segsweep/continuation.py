@@ -54,6 +54,9 @@ def refuse_other_sweep(before: Run, checked: Checked) -> None:
     old, new = spec_module.to_plain(before.spec), spec_module.to_plain(checked.spec)
     if new["train"]["precision"] == "auto":
         new["train"]["precision"] = old["train"]["precision"]
+    for key in _replaced(old) & _replaced(new):  # no trial reads what the file says
+        old["train"].pop(key, None)
+        new["train"].pop(key, None)
     old["dataset"].pop("root")
     new["dataset"].pop("root")
     hint = "give the sweep another name, or undo the change"
@@ -74,6 +77,12 @@ def refuse_other_sweep(before: Run, checked: Checked) -> None:
         problems += _other_data(before, checked)
     if problems:
         raise RunError(problems)
+
+
+def _replaced(plain: Mapping[str, Any]) -> set[str]:
+    """Keys of ``train`` that every trial has from a factor or a parameter."""
+    paths = [*plain["factors"], *plain["parameters"]]
+    return {path.removeprefix("train.") for path in paths if path.startswith("train.")}
 
 
 def _of_earlier_segsweep(before: Run) -> str:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from segsweep.batches import part_count
 from segsweep.data.loader import Batch
 from segsweep.errors import Diverged
 from segsweep.losses import IGNORE
@@ -163,13 +164,12 @@ def passes(batch: Batch, micro_batch: int | None) -> list[tuple[Batch, float]]:
     """A batch in parts of nearly equal size, each with its share of the batch's loss.
 
     The share is that of the labelled pixels, so that a loss that is a mean over pixels has the
-    very gradient of the whole batch. A part of one image is made only where ``micro_batch`` is 1,
-    since batch normalisation may need two; with 2, an odd batch has one part of three.
+    very gradient of the whole batch. How many parts there are, ``batches.part_count`` says.
     """
     size = len(batch.masks)
-    if micro_batch is None or micro_batch >= size:
+    count = part_count(size, micro_batch)
+    if count == 1:
         return [(batch, 1.0)]
-    count = size // 2 if micro_batch == 2 else -(-size // micro_batch)
     parts = [
         Batch(*part)
         for part in zip(

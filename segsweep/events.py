@@ -25,6 +25,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = {
         "spec": "the sweep file, every default filled in",
         "device": "what trials run on",
         "cells": "cell → number of configs",
+        "epochs": "cell → of a trial that is still to be proposed, on average",
         "versions": "of Python and the libraries that numbers hang on",
     },
     "split": {

@@ -46,6 +46,7 @@ from segsweep.spec import SweepSpec
 from segsweep.state import SearchState
 from segsweep.trial import Inputs, directory
 from segsweep.versions import installed
+from segsweep.workload import mean_epochs
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,7 @@ class _Launch:
             spec=spec_module.to_plain(self.spec),
             device=self.facts["device"],
             cells={cell.name: cell.budget for cell in self.checked.cells},
+            epochs={cell.name: mean_epochs(cell) for cell in self.checked.cells},
             versions=installed(),
         )
         checked = self.checked
@@ -263,6 +265,7 @@ class _Launch:
             ledger,
             lambda config: identity.config_id(config, fingerprint, folds),
             self.place / rundir.JOURNAL,
+            least=lambda config: self.checked.tried.of(config["model"]).least,
         )
         return Search(pool)
 

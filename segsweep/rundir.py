@@ -97,7 +97,7 @@ def find(run: str, storage_path: str = RUNS) -> Path:
             return named
         looked.append(named)
     places = " and ".join(str(place) for place in looked)
-    hint = f"looked in {places}; `segsweep launch SWEEP` makes one"
+    hint = f"looked in {places}; launching a sweep file makes one"
     raise RunError(Problem(f"no run {run!r}", hint=hint))
 
 

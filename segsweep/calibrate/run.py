@@ -21,6 +21,7 @@ from segsweep.calibrate.targets import Target, foreign, own, told
 from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError, WeightsError
 from segsweep.identity import short_cells, short_params
+from segsweep.next_command import relaunch
 from segsweep.opening import CACHE, Opened, located, open_data, renamed_classes
 from segsweep.rundir import Run
 from segsweep.runners import Runner
@@ -79,7 +80,7 @@ def calibrate(
     found = rundir.load(rundir.find(run))
     spec = overridden(located(found), overrides, datasets or {})
     state = SearchState(found.metric, found.events)
-    configs = _chosen(spec, state, every)
+    configs = _chosen(found, spec, state, every)
     lock = rundir.Lock(found.path, "calibrate")
     try:
         with console.status("reading the images"):
@@ -164,7 +165,7 @@ def track(spec: SweepSpec, folder: Path, judged: Sequence[Judged]) -> list[str]:
     return [*tracker.calibrated(models), *tracker.close()]
 
 
-def _chosen(spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigState]:
+def _chosen(run: Run, spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigState]:
     """Champions, or all that have finished.
 
     Raises:
@@ -177,7 +178,7 @@ def _chosen(spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigStat
         if told := undefined(spec, state):
             raise RunError(Problem(f"no config has a score on every fold: {told}", hint=NO_USE))
         what = "no config has finished all folds" if every or not done else "there is no champion"
-        raise RunError(Problem(what, hint="`segsweep launch` goes on with the sweep"))
+        raise RunError(Problem(what, hint=f"`{relaunch(run)}` goes on with the sweep"))
     return chosen
 
 

@@ -37,8 +37,10 @@ from segsweep.compare.ranking import NO_USE
 from segsweep.compare.resampling import ImageNoise
 from segsweep.compare.scoring import Array, Scorer, scorer
 from segsweep.errors import Problem, RunError
+from segsweep.next_command import called, command
 from segsweep.rundir import Run
 from segsweep.state import SearchState
+from segsweep.workload import epochs_of
 
 ALPHA = 0.05
 DRAWS = 4000  # percentiles of so many are good to a fortieth of the interval
@@ -165,7 +167,9 @@ def _read(runs: Sequence[Run], loaded: Sequence[tables.Tables]) -> _Read:
     if not best:
         where = " and ".join(str(run.path) for run in runs)
         what = "no config has finished all of its folds yet"
-        hint = "`segsweep status RUN` says how far it is; launch again to go on"
+        hint = (
+            f"`{command('status', called(runs[0].path))}` says how far it is; launch again to go on"
+        )
         if told := warn.undefined_in(runs, states):
             what, hint = f"no config has a score on every fold: {'; '.join(told)}", NO_USE
         raise RunError(Problem(what, where, "", hint))
@@ -276,10 +280,14 @@ def _least(values: Sequence[tuple[float | None, str]]) -> str | None:
 
 
 def _importances(read: _Read) -> Importances:
-    """From the best score up to the first rung, of every config on its first fold."""
+    """From the best score up to the first rung, of every config on its first fold.
+
+    One with fewer epochs is taken at its end.
+    """
     sign = 1 if read.goal == "maximize" else -1
     stopping = read.runs[0].spec.early_stopping
-    last = read.runs[0].spec.train.epochs
+    every = [config for state in read.states for config in state.configs.values()]
+    last = max(map(epochs_of, every), default=1)
     epoch = last if stopping.type == "none" else min(stopping.grace_period, last)
     trials = []
     for index, state in enumerate(read.states):

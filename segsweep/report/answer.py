@@ -8,9 +8,9 @@ from segsweep.compare import Ranked
 from segsweep.compare.comparison import Comparison, Interval
 from segsweep.compare.ranking import undefined
 from segsweep.identity import counted, short_params
+from segsweep.next_command import relaunch
 from segsweep.report.facts import Facts
 from segsweep.report.spent import Spent
-from segsweep.rundir import RESOLVED
 from segsweep.state import UNDECIDED
 
 BADGES = {
@@ -72,7 +72,7 @@ def _first(facts: Facts, best: Ranked, final: bool) -> str:
 def _second(facts: Facts, best: Ranked, final: bool, spent: Spent) -> str:
     if not final and facts.standing == "undecided" and not spent.left:
         bad = sum(row["status"] in UNDECIDED for row in facts.trials)
-        again = f"`segsweep launch {facts.run.path / RESOLVED} --retry failed`"
+        again = f"`{relaunch(facts.run, '--retry', 'failed')}`"
         what = f"{counted(bad, 'trial')} failed (below)"
         return f"This is not final: {what}; {again} runs {'it' if bad == 1 else 'them'} again."
     if not final:
