@@ -231,7 +231,7 @@ def _found(
     entrants = [claims.Entrant(c.best.config_id, c.tried) for c in read.best]
     tests = claims.test(where, entrants, scores, known, images, goal=read.goal, alpha=alpha)
     of = intervals.of_folds if where == "folds" else intervals.of_holdout
-    found = of(scores, known, images, alpha=alpha, draws=draws, rng=rng)
+    found = of(scores, known, images, alpha=alpha)
     ends = [intervals.clipped(one, read.runs[0].spec.metric.name) for one in found]
     return _Found(scores, tests, ends, images)
 
