@@ -31,6 +31,7 @@ FEWEST = 4  # groups that an interval can be drawn from
 FEW = 10  # groups below which an interval is rough, and is said to be
 LEAST_EFFECTIVE = 2.0  # of effective ones: with fewer, Student's t has no degree of freedom
 LEVEL = 0.95
+NEAREST, FARTHEST = 2 / 3, 2.0  # of the distance that an end has without skewness
 TRIES = 20  # times as many draws are made at most, for those that leave nothing undefined
 HELD = 10_000_000  # numbers of draws × images that are in memory at a time
 
@@ -286,8 +287,12 @@ def interval(
 def _unskewed(y: float, skew: float) -> float:
     """The t of a skewed mean for that of an even one: the inverse of t + a t²/3 + a² t³/27 + a/6.
 
-    ``skew`` is a, that of the mean (of single values over √n). Hall 1992, equation 2.
+    ``skew`` is a, that of the mean (of single values over √n). Hall 1992, equation 2. Few groups
+    say little of a, and the inverse is steep: so an end is at most twice as far away as without,
+    and at least two thirds, which costs no coverage.
     """
+    skew = float(np.clip(skew, -1, 1))  # further out the inverse turns back
     if abs(skew) < 1e-6:
         return y
-    return float(3 / skew * (np.cbrt(1 + skew * (y - skew / 6)) - 1))
+    found = float(3 / skew * (np.cbrt(1 + skew * (y - skew / 6)) - 1)) * np.sign(y)
+    return float(np.sign(y) * np.clip(found, NEAREST * abs(y), FARTHEST * abs(y)))
