@@ -152,13 +152,14 @@ def test_draws_are_the_images_drawn_anew() -> None:
     again = np.repeat(np.arange(800), counts[7][image])
     wanted = expected(logits[again], labels[again], 2.0)
     for name in ("nll", "brier", "ece", "ece_classwise"):
-        assert sweep.draws(name)[1, 7] == pytest.approx(wanted[name], abs=2e-5)
+        assert sweep.replicas(name)[1].drawn[7] == pytest.approx(wanted[name], abs=2e-5)
 
 
 def test_one_image_has_no_interval() -> None:
     logits, labels = known(3, pixels=100)
     row = reliability(logits, labels, np.zeros(100, np.int64), [1.0])[0]
     assert row.estimates["nll"].low is None
+    assert row.estimates["nll"].no_interval == "it rests on 1 image, and an interval needs 4"
 
 
 def test_a_region_without_pixels_is_left_out() -> None:
