@@ -7,7 +7,7 @@ beside the logits: for each image, temperature and region 2 KB and 120 bytes a c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from segsweep import bootstrap
 from segsweep.bootstrap import Groups, Replicas
 from segsweep.calibration.anomaly import check_temperatures
-from segsweep.calibration.bins import STARTS, Diagram, adaptive, diagram
+from segsweep.calibration.bins import STARTS, Diagram, adaptive, adaptive_error, diagram
 from segsweep.calibration.pixels import (
     BLOCK,
     Block,
@@ -40,12 +40,17 @@ _HIGHEST = {"nll": np.inf, "brier": 2.0}  # and 1 of every other
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval; ``no_interval`` says why there is none, where there is none."""
+    """A number with its interval; ``no_interval`` says why there is none, where there is none.
+
+    ``error``: how far the number can be from that of the pixels themselves, for being counted in
+    bins; 0 where it is exact.
+    """
 
     value: float
     low: float | None
     high: float | None
     no_interval: str | None = None
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Reliability:
         accuracy: share whose argmax is the label; the same at every T.
         estimates: by METRICS. ``nll``: mean, nats. ``brier``: mean of Σ_k (p_k - y_k)², in [0, 2].
             ``ece``: Σ_bins |Σ confidence - Σ correct| / N. ``ece_adaptive``: the same in 15 bins of
-            equally many pixels, ``bins.adaptive``; its draws are from coarser counts.
+            equally many pixels, within ``error``, ``bins.adaptive``; its draws are coarser.
             ``ece_classwise``: mean over classes of the ECE of p_k against y = k (Kull et al. 2019).
         diagram: of the pooled pixels.
     """
@@ -228,12 +233,15 @@ class ReliabilitySweep:
         values = {name: float(value[0]) for name, value in once.items()}
         moved = _metrics(drawn, pixels, gaps, sums, classes) if len(drawn) else once
         replicas = {name: Replicas(values[name], moved[name]) for name in METRICS}
-        values["ece_adaptive"] = float(adaptive(*counts.finest[:, pick].sum(axis=1)[:, None])[0])
+        finest = counts.finest[:, pick].sum(axis=1)[:, None]
+        values["ece_adaptive"] = float(adaptive(*finest)[0])
         behind = self._behind[region]
         estimates = {
             name: _estimate(values[name], replicas[name], behind, _HIGHEST.get(name, 1.0), level)
             for name in METRICS
         }
+        error = adaptive_error(*finest[:, 0])
+        estimates["ece_adaptive"] = replace(estimates["ece_adaptive"], error=error)
         accuracy = float(self._correct[pick].sum() / total)
         picture = diagram(pixels.sum(axis=0), gaps.sum(axis=0), counts.confidence[pick].sum(axis=0))
         return Reliability(temperature, region, total, accuracy, estimates, picture), replicas
