@@ -9,14 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segsweep import bootstrap
+from segsweep.bootstrap import Groups, Replicas
 from segsweep.calibrate.logits_file import Logits
 from segsweep.calibrate.masks import masks_of
-from segsweep.calibrate.redraw import Draws, resampled
+from segsweep.calibrate.redraw import Drawn, Part, behind, resampled, together
+from segsweep.calibrate.temperatures import wider
 from segsweep.calibration.anomaly import (
     MASK_SCORES,
     PIXEL_SCORES,
@@ -29,7 +33,6 @@ from segsweep.calibration.pooled import Detection
 from segsweep.errors import CalibrationError, Problem
 
 LOWER: Final = ("fpr95_interpolated", "fpr95_first")  # is better
-LEAST = 0.5  # of the draws of images must count, else nothing is said
 FITTED: Final = -1.0  # stands for each image's own fitted T
 
 Row = dict[str, Any]
@@ -42,24 +45,30 @@ class Found:
     """What scores of one fold model are worth on one dataset.
 
     Attributes:
-        by_key: by score and T, ``FITTED`` among them.
+        by_key: by score and T, ``FITTED`` among them; grows where the grid is widened.
         fixed: scores whose ranking no T changes; they have one entry.
         fitted: T of each image, fitted on others.
         units: (I,) from 0; images that share one are drawn together.
     """
 
     logits: Logits
-    by_key: Mapping[Key, Detection]
+    by_key: dict[Key, Detection]
     fixed: frozenset[str]
     fitted: Temperatures
     units: NDArray[np.int64]
-    _drawn: dict[Key, dict[str, Draws]] = field(default_factory=dict)
+    where: str = ""
+    _drawn: dict[Key, Drawn] = field(default_factory=dict)
 
     def at(self, score: str, temperature: float) -> Detection:
         """Of a fixed score the one that there is."""
         return self.by_key[score, None if score in self.fixed else temperature]
 
-    def drawn(self, score: str, temperature: float) -> dict[str, Draws]:
+    @cached_property
+    def behind(self) -> Groups:
+        """The images that scores rest on."""
+        return behind(self.logits, self.units)
+
+    def drawn(self, score: str, temperature: float) -> Drawn:
         """Every metric on images drawn with replacement, the same draws for all models."""
         at = 1.0 if score in self.fixed else temperature
         key: Key = (score, at)
@@ -100,8 +109,27 @@ def detect(
         hint = f"it has {', '.join(PIXEL_SCORES)}"
         raise CalibrationError(Problem(what, where, "calibration.scores", hint))
     fixed = frozenset(name for name in valid if not _moves(logits, name))
-    of_pixels = [name for name in valid if name in PIXEL_SCORES]
-    of_masks = [name for name in valid if name in MASK_SCORES]
+    found = _swept(logits, temperatures, valid, fixed, where)
+    moved = [name for name in valid if name not in fixed]
+    if moved:
+        own = ScoreSweep(where=where)
+        for name, values in _scores_fitted(logits, fitted, moved).items():
+            own.update((name, FITTED), values, logits.anomaly)
+        found |= own.result()
+    alone = np.arange(len(logits.image_ids))
+    return Found(logits, found, fixed, fitted, alone if units is None else units, where)
+
+
+def _swept(
+    logits: Logits,
+    temperatures: Sequence[float],
+    names: Sequence[str],
+    fixed: frozenset[str],
+    where: str,
+) -> dict[Key, Detection]:
+    """What scores are worth at every temperature of a grid."""
+    of_pixels = [name for name in names if name in PIXEL_SCORES]
+    of_masks = [name for name in names if name in MASK_SCORES]
     found: dict[Key, Detection] = {}
     if of_pixels:
         counter = DetectionSweep(temperatures, of_pixels, where=where)
@@ -110,18 +138,33 @@ def detect(
     if of_masks:
         ready = ScoreSweep(where=where)
         for value in temperatures:
-            names = [name for name in of_masks if name not in fixed or value == 1.0]
-            for name, values in scores_at(logits, value, names).items():
+            wanted = [name for name in of_masks if name not in fixed or value == 1.0]
+            for name, values in scores_at(logits, value, wanted).items():
                 ready.update((name, None if name in fixed else value), values, logits.anomaly)
         found |= ready.result()
-    moved = [name for name in valid if name not in fixed]
-    if moved:
-        own = ScoreSweep(where=where)
-        for name, values in _scores_fitted(logits, fitted, moved).items():
-            own.update((name, FITTED), values, logits.anomaly)
-        found |= own.result()
-    alone = np.arange(len(logits.image_ids))
-    return Found(logits, found, fixed, fitted, alone if units is None else units)
+    return found
+
+
+def widen(several: Sequence[Found], temperatures: Sequence[float]) -> list[float]:
+    """Sweep on where the mean over fold models is best at the end of the grid.
+
+    Returns:
+        The temperatures that there are now.
+    """
+    there = sorted(temperatures)
+    moved = [name for name in dict.fromkeys(n for n, _ in several[0].by_key)
+             if name not in several[0].fixed]  # fmt: skip
+    while moved and (more := wider(there, _bests(moved, there, several))):
+        for found in several:
+            found.by_key.update(_swept(found.logits, more, moved, found.fixed, found.where))
+        there = sorted([*there, *more])
+    return there
+
+
+def _bests(
+    scores: Sequence[str], temperatures: Sequence[float], several: Sequence[Found]
+) -> set[float]:
+    return {_best(score, metric, temperatures, several) for score in scores for metric in METRICS}
 
 
 def _scores_fitted(
@@ -194,19 +237,28 @@ def rows(
                     yield {
                         **facts,
                         **_row(score, metric, value, several, value in (None, 1.0, best, FITTED)),
-                        **({"temperature": _label(several, fitted)} if value == FITTED else {}),
+                        **(_fit_facts(several, fitted) if value == FITTED else {}),
                         "fitted": value == FITTED,
                         "best": value is None or value == best,
+                        "at_bound": _at_end(value, best, temperatures),
                     }
 
 
-def _label(several: Sequence[Found], fitted: float) -> float:
-    """The T of all images where it is one, else the config's."""
-    own = np.unique(np.concatenate([found.fitted for found in several]))
-    return float(own[0]) if len(own) == 1 else fitted
+def _at_end(value: float | None, best: float, temperatures: Sequence[float]) -> bool:
+    """Is it the best T, and the grid's end?"""
+    ends = (min(temperatures), max(temperatures))
+    return len(temperatures) > 1 and value == best and value in ends and value != 1.0
 
 
-def _best(score: str, metric: str, temperatures: Sequence[float], several: list[Found]) -> float:
+def _fit_facts(several: Sequence[Found], fitted: float) -> Row:
+    """The T of all images where it is one, else the config's; and every one that was used."""
+    used = np.unique(np.concatenate([found.fitted for found in several])).tolist()
+    return {"temperature": used[0] if len(used) == 1 else fitted, "used": used}
+
+
+def _best(
+    score: str, metric: str, temperatures: Sequence[float], several: Sequence[Found]
+) -> float:
     sign = -1 if metric in LOWER else 1
     return max(
         temperatures, key=lambda value: (sign * _value(score, metric, value, several), value == 1.0)
@@ -224,30 +276,41 @@ def _row(
     at, sign = temperature or 1.0, -1 if metric in LOWER else 1
     detections = [found.at(score, at) for found in several]
     value = _value(score, metric, at, several)
+    over = _over(several)
     row: Row = {
         "score": score,
         "temperature": temperature,
+        "used": None if temperature is None else [temperature],
         "metric": metric,
         "value": value,
         "error": float(np.mean([getattr(one, metric).error for one in detections])),
-        "gain": sign * (value - _value(score, metric, 1.0, several)),
+        "gain": sign * (value - _value(score, metric, 1.0, several)) + 0.0,  # no negative zero
+        "rests_on": over.count,
+        "no_interval": over.refused,
         "anomalous": sum(one.anomalous for one in detections),
         "normal": sum(one.normal for one in detections),
         "images": sum(len(found.logits.image_ids) for found in several),
         "threshold": detections[0].threshold if len(detections) == 1 else None,
     }
-    if interval and all(found.units.max() > 0 for found in several):
-        here = np.mean([found.drawn(score, at)[metric] for found in several], axis=0)
-        base = np.mean([found.drawn(score, 1.0)[metric] for found in several], axis=0)
-        row["low"], row["high"] = _ends(here, 0.0)
-        row["gain_low"], row["gain_high"] = _ends(sign * (here - base), -1.0)
+    if interval and over.refused is None:
+        here = together([_part(found, found.drawn(score, at)[metric]) for found in several])
+        gained = together(
+            [
+                _part(found, found.drawn(score, at)[metric] - found.drawn(score, 1.0)[metric])
+                for found in several
+            ]
+        )
+        row["low"], row["high"] = bootstrap.interval(value, here, least=0.0, most=1.0)
+        ends = bootstrap.interval(row["gain"], gained.times(sign), least=-1.0, most=1.0)
+        row["gain_low"], row["gain_high"] = ends
     return row
 
 
-def _ends(drawn: Draws, least: float) -> tuple[float | None, float | None]:
-    """The 95 % interval of draws between ``least`` and 1; none where too few of them count."""
-    known = drawn[np.isfinite(drawn)]
-    if len(known) < LEAST * len(drawn):
-        return None, None
-    low, high = np.clip(np.quantile(known, [0.025, 0.975]), least, 1.0).tolist()
-    return low, high
+def _part(found: Found, replicas: Replicas) -> Part:
+    return Part(tuple(found.logits.image_ids), replicas, found.behind)
+
+
+def _over(several: Sequence[Found]) -> Groups:
+    """What the mean over fold models rests on: each set of images counts once."""
+    sets = {tuple(found.logits.image_ids): found.behind for found in several}
+    return next(iter(sets.values())) if len(sets) == 1 else bootstrap.together([*sets.values()])

@@ -21,8 +21,8 @@ from segsweep.calibrate.logits_file import VALIDATION, Logits
 from segsweep.calibrate.model import Subject, Trained, judge, notes_of
 from segsweep.calibrate.options import overridden
 from segsweep.calibrate.run import Outcome, save, track
-from segsweep.calibrate.sweep import grid
 from segsweep.calibrate.targets import Target, foreign, told
+from segsweep.calibrate.temperatures import grid
 from segsweep.engine import device_facts, prepare_model, prepare_process
 from segsweep.errors import DataError, Problem, SpecError
 from segsweep.identity import digest

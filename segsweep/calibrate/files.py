@@ -7,6 +7,12 @@ calibration.parquet     one row a model × fold × dataset × region × scaling 
                         interval of draws of images, or where ``grouped`` of groups of them
                         (``folds.group_by``); ``fitted`` rows are of images that the
                         scaling was not fitted on; T is null where a scaling has more numbers
+                        ``used``: the T's that the row's value was measured with; where there are
+                        several, ``temperature`` is that of all images together. ``fit``: how they
+                        were fitted, see ``sweep``; null: not at all. ``at_bound``: a fit has no
+                        minimum, or the best T is the end of the grid. ``error``: how far ``value``
+                        can be off for being counted in bins. ``rests_on``: images, or groups,
+                        behind the interval; ``no_interval``: why there is none
 anomaly.parquet         one row a model × fold × dataset × score × T × metric; ``fold`` null: mean
                         over fold models; T null: no T changes the score's ranking
 calibration.json        the fitted temperatures, for whoever uses a model: see `fitted_file`
@@ -29,7 +35,7 @@ import pyarrow.parquet as pq
 from segsweep.calibration.temperature import BOUNDS, Fit
 from segsweep.rundir import write_atomically
 
-SCHEMA_VERSION: Final = "2"
+SCHEMA_VERSION: Final = "3"
 FITTED: Final = "calibration.json"
 
 Row = dict[str, Any]
@@ -41,7 +47,8 @@ _WHOSE = [
 ]  # fmt: skip
 _VALUE = [
     ("metric", TEXT), ("value", REAL), ("low", REAL), ("high", REAL), ("gain", REAL),
-    ("gain_low", REAL), ("gain_high", REAL), ("images", WHOLE),
+    ("gain_low", REAL), ("gain_high", REAL), ("images", WHOLE), ("error", REAL),
+    ("rests_on", WHOLE), ("no_interval", TEXT), ("fit", TEXT), ("used", pa.list_(REAL)),
 ]  # fmt: skip
 CALIBRATION = pa.schema(
     [
@@ -53,8 +60,8 @@ CALIBRATION = pa.schema(
 )  # fmt: skip
 ANOMALY = pa.schema(
     [
-        *_WHOSE, ("score", TEXT), ("temperature", REAL), ("fitted", FLAG), ("best", FLAG), *_VALUE,
-        ("error", REAL), ("threshold", REAL), ("anomalous", WHOLE), ("normal", WHOLE),
+        *_WHOSE, ("score", TEXT), ("temperature", REAL), ("fitted", FLAG), ("best", FLAG),
+        ("at_bound", FLAG), *_VALUE, ("threshold", REAL), ("anomalous", WHOLE), ("normal", WHOLE),
     ],
     metadata={"segsweep_schema": SCHEMA_VERSION},
 )  # fmt: skip

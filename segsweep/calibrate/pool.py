@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ class Pool:
         file: (P,) which of the pooled files each pixel is from.
         where: whose pixels these are, for messages.
         ids: of the images.
+        halved: the groups are two halves of one model's images, no folds.
     """
 
     logits: NDArray[np.float32]
@@ -41,6 +41,7 @@ class Pool:
     file: Integers
     where: str
     ids: Sequence[str]
+    halved: bool = False
 
     @property
     def images(self) -> int:
@@ -60,6 +61,7 @@ class Pool:
             self.file[chosen],
             self.where,
             [self.ids[place] for place in kept],
+            self.halved,
         )
 
     def with_logits(self, logits: NDArray[np.float32]) -> Pool:
@@ -106,6 +108,7 @@ def pool(
         file=np.repeat(np.arange(len(files)), [len(file.labels) for file in files]),
         where=where,
         ids=ids,
+        halved=len(order) == 1,
     )
 
 
@@ -134,10 +137,10 @@ def ensemble(
         same = file.image_ids == first.image_ids and np.array_equal(file.offsets, first.offsets)
         if not same or not np.array_equal(file.positions, first.positions):
             raise RunError(Problem("the models' logits are not of the same pixels", where))
-    mean: Any = 0.0
-    for file in files:
-        mean = mean + probabilities(file.values) / len(files)
-    logs = np.log(np.maximum(mean, 1e-30))
+    logs = log_probabilities(first.values)
+    for file in files[1:]:
+        np.logaddexp(logs, log_probabilities(file.values), out=logs)
+    logs -= np.log(len(files))
     units = codes(first.image_ids, groups)
     values = logs[:, 1:] - logs[:, :1] if first.values.shape[1] == 1 else logs
     return Pool(
@@ -150,15 +153,17 @@ def ensemble(
         file=np.zeros(len(first.labels), np.int64),
         where=where,
         ids=first.image_ids,
+        halved=True,
     )
 
 
-def probabilities(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(P, K) of logits (P, C); a single logit stands for two classes with logits (0, z)."""
+def log_probabilities(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(P, K) of logits (P, C); a single logit stands for two classes with logits (0, z).
+
+    Logarithms, as ``export.members.Ensemble`` has them: no certainty is lost, however sure.
+    """
     wide = values.astype(np.float64)
     if wide.shape[1] == 1:
         wide = np.hstack([np.zeros_like(wide), wide])
-    wide -= wide.max(axis=1, keepdims=True)
-    np.exp(wide, out=wide)
-    wide /= wide.sum(axis=1, keepdims=True)
+    wide -= np.logaddexp.reduce(wide, axis=1, keepdims=True)
     return wide

@@ -2,57 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segsweep import bootstrap
+from segsweep.bootstrap import Doubles, Groups, Replicas, Spread
 from segsweep.calibrate.logits_file import Logits
-from segsweep.calibration.curve import widened
 from segsweep.calibration.detection import METRICS
 from segsweep.identity import digest
 from segsweep.metrics.ranking import rank_bins
 
-DRAWS = 200  # of images
-TRIES = 100  # for a draw that has anomalous and normal pixels
+DRAWS = 300  # of images
 BINS: Final = 1024  # of a score, equally full
 
-Draws = NDArray[np.float64]
+Drawn = Mapping[str, Replicas]
+
+
+def behind(logits: Logits, units: NDArray[np.int64]) -> Groups:
+    """What anomaly scores rest on: the fewer of the images with anomalous, and normal, pixels."""
+    kinds = [
+        np.bincount(logits.image_of[logits.anomaly == kind], minlength=len(logits.image_ids))
+        for kind in (0, 1)
+    ]
+    return bootstrap.fewest([bootstrap.groups(units, one.astype(np.float64)) for one in kinds])
 
 
 def resampled(
     scores: NDArray[np.float32], logits: Logits, units: NDArray[np.int64]
-) -> dict[str, Draws]:
-    """Every metric, (DRAWS,), of images drawn with replacement, from scores in ``BINS`` bins.
+) -> dict[str, Replicas]:
+    """Every metric on images drawn with replacement, from scores in ``BINS`` bins.
 
-    A draw without an anomaly is made anew, ``TRIES`` times at most, and then NaN: a mean over many
-    folds would be NaN nearly always, for a single fold of them. The same images are drawn alike
-    for every model, and other images otherwise: the folds of a mean are drawn independently.
+    Draws have anomalous and normal pixels. The same images are drawn alike for every model, and
+    other images otherwise: the folds of a mean are drawn independently.
     """
     counts = _image_counts(scores, logits)
-    size = int(units.max()) + 1
     key = digest([logits.facts.get("dataset"), list(logits.image_ids)])
-    generator = np.random.default_rng(int(key[:12], 16))
+    rng = np.random.default_rng(int(key[:12], 16))
+    has = (counts.sum(axis=2) > 0).astype(np.float64)  # normal, anomalous pixels of each image
+
+    def defined(weights: Doubles) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = (weights @ has > 0).all(axis=1)
+        return found
+
+    times = bootstrap.weights(units, DRAWS, rng, defined)
+    every = np.concatenate([np.ones((1, len(units))), times])
+    pooled = (every @ counts.reshape(len(counts), -1)).round().astype(np.int64)
     found: dict[str, list[float]] = {metric: [] for metric in METRICS}
-    has = counts.sum(axis=2) > 0  # normal, anomalous pixels of each image
-    for _ in range(DRAWS):
-        for _ in range(TRIES):
-            times = np.bincount(generator.integers(0, size, size), minlength=size)[units]
-            if has[times > 0].any(axis=0).all():
-                break
-        negatives, positives = np.einsum("i,icb->cb", times, counts)[:, ::-1]
+    for negatives, positives in pooled.reshape(len(every), 2, BINS)[:, :, ::-1]:
         used = positives + negatives > 0
         for metric, value in _metrics(positives[used], negatives[used]).items():
             found[metric].append(value)
-    return {metric: _wide(np.asarray(values), size) for metric, values in found.items()}
+    return {name: Replicas(own[0], np.asarray(own[1:])) for name, own in found.items()}
 
 
-def _wide(values: Draws, units: int) -> Draws:
-    """The same draws about the same mean, ``widened``."""
-    known = values[~np.isnan(values)]
-    mean = known.mean() if len(known) else np.nan
-    wide: Draws = mean + widened(values - mean, units)
-    return wide
+@dataclass(frozen=True)
+class Part:
+    """One fold model's number: the images that it is of, and its draws."""
+
+    image_ids: tuple[str, ...]
+    replicas: Replicas
+    behind: Groups
+
+
+def together(parts: Sequence[Part]) -> Spread:
+    """Of the mean over fold models: those of one set of images share its draws."""
+    sets: dict[tuple[str, ...], list[Part]] = {}
+    for part in parts:
+        sets.setdefault(part.image_ids, []).append(part)
+    total = Spread(0.0)
+    for own in sets.values():
+        drawn: Doubles = np.mean([one.replicas.drawn for one in own], axis=0)
+        mean = Replicas(float(np.mean([one.replicas.once for one in own])), drawn)
+        total = total + mean.spread(own[0].behind).times(len(own) / len(parts))
+    return total
 
 
 def _image_counts(scores: NDArray[np.float32], logits: Logits) -> NDArray[np.int64]:

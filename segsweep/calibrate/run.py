@@ -16,8 +16,8 @@ from segsweep.calibrate.keep import finished
 from segsweep.calibrate.logits_file import HOLDOUT, VALIDATION, Logits
 from segsweep.calibrate.model import Judged, Subject, Trained, judge, notes_of
 from segsweep.calibrate.options import overridden
-from segsweep.calibrate.sweep import grid
 from segsweep.calibrate.targets import Target, foreign, own, told
+from segsweep.calibrate.temperatures import grid
 from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError, WeightsError
 from segsweep.identity import short_cells, short_params

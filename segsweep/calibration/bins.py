@@ -98,3 +98,32 @@ def adaptive(pixels: Doubles, gaps: Doubles) -> Doubles:
     ends = np.concatenate([sums[:, :1], inner, sums[:, -1:]], axis=1)
     result: Doubles = np.abs(np.diff(ends, axis=1)).sum(axis=1) / heights[:, -1]
     return result
+
+
+def adaptive_error(pixels: Doubles, gaps: Doubles) -> float:
+    """How far ``adaptive`` of (FINEST,) counts can be from that of the pixels themselves.
+
+    Of a fine bin of n pixels, w of them wrong, a border leaves m on one side. Among these can be
+    from max(0, m - (n - w)) to min(w, m) wrong ones, where ``adaptive`` takes m w / n; confidence
+    itself differs by the bin's width at most. What one side has too much the other lacks, so that
+    it cancels where both sides are off to the same side, by more than is in question.
+    """
+    first = (np.arange(1, FINEST) - 1 + _BASE).astype(np.uint32)
+    unsure = np.concatenate([[0.0], (first << _SHIFT).view(np.float32).astype(np.float64), [1.0]])
+    heights, sums = np.append(0.0, np.cumsum(pixels)), np.append(0.0, np.cumsum(gaps))
+    total = heights[-1]
+    borders = total * np.arange(1, BINS) / BINS
+    place = np.searchsorted(heights[1:] / total, borders / total, side="right")
+    n, m = pixels[place], borders - heights[place]
+    wrong = np.clip(gaps[place] + n * unsure[place + 1], 0, n)
+    most = np.minimum(wrong, m) - m * wrong / n
+    least = m * wrong / n - np.maximum(0, m - (n - wrong))
+    moved = np.maximum(most, least) + n * (unsure[place + 1] - unsure[place])
+    inner = sums[place] + m / n * gaps[place]
+    off = np.diff(np.concatenate([[0.0], inner, sums[-1:]]))
+    # where a confidence is 1 to the last bit, no pixel is off to the other side
+    certain = np.append(True, place == 0) & np.append(place == 0, False)
+    sure = certain | (np.abs(off) > np.append(moved, 0) + np.append(0, moved))
+    over = certain | (off > 0)
+    cancels = sure[1:] & sure[:-1] & (over[1:] == over[:-1])
+    return min(float(2 * moved[~cancels].sum() / total), 1.0)

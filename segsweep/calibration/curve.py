@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segsweep.bootstrap import weights
 from segsweep.calibration.newton import Bend, minimum
 from segsweep.calibration.pixels import (
     Block,
@@ -74,12 +75,14 @@ class NllCurve:
         return Fit(1 / found.beta, error, found.value, before, found.at_bound, found.steps, pixels)
 
     def bootstrap(self, resamples: int = 1000, seed: int = 0) -> Doubles:
-        """Temperatures of ``resamples`` draws of images with replacement.
-
-        Draws without a valid pixel are left out.
-        """
-        drawn = draw_images(len(self.pixels), resamples, seed)
-        return np.array([self.fit(counts).temperature for counts in drawn if counts @ self.pixels])
+        """(resamples,) temperatures of images drawn with replacement, each with a valid pixel."""
+        drawn = weights(
+            np.arange(len(self.pixels)),
+            resamples,
+            np.random.default_rng(seed),
+            lambda counts: counts @ self.pixels > 0,
+        )
+        return np.array([self.fit(counts).temperature for counts in drawn])
 
 
 def nll_curve(
@@ -149,22 +152,6 @@ def cross_fit(curve: NllCurve, folds: Labels) -> list[Fit]:
         hint = "a temperature is to be judged on images that it was not fitted on"
         raise refuse("valid pixels are in one fold alone", curve.where, hint)
     return [curve.fit((folds != fold).astype(np.float64)) for fold in range(int(folds.max()) + 1)]
-
-
-def draw_images(images: int, resamples: int, seed: int) -> Doubles:
-    """(resamples, images): how often each image was drawn, of ``images`` with replacement."""
-    generator = np.random.default_rng(seed)
-    even = np.full(images, 1 / images)
-    return generator.multinomial(images, even, size=resamples).astype(np.float64)
-
-
-def widened(deviations: Doubles, units: int) -> Doubles:
-    """Deviations of draws of ``units`` images, or groups of them, as wide as other ones make them.
-
-    By √(G/(G−1)): a bootstrap of G knows their mean, and is so much too narrow.
-    """
-    wide: Doubles = deviations * np.sqrt(units / (units - 1))
-    return wide
 
 
 def _hermite(betas: Doubles, value: Doubles, slope: Doubles, bend: Doubles, beta: float) -> Bend:

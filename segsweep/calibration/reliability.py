@@ -7,14 +7,15 @@ beside the logits: for each image, temperature and region 2 KB and 120 bytes a c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segsweep import bootstrap
+from segsweep.bootstrap import Groups, Replicas
 from segsweep.calibration.anomaly import check_temperatures
-from segsweep.calibration.bins import STARTS, Diagram, adaptive, diagram
-from segsweep.calibration.curve import draw_images, widened
+from segsweep.calibration.bins import STARTS, Diagram, adaptive, adaptive_error, diagram
 from segsweep.calibration.pixels import (
     BLOCK,
     Block,
@@ -39,11 +40,17 @@ _HIGHEST = {"nll": np.inf, "brier": 2.0}  # and 1 of every other
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval, None where images cannot be drawn anew (one, or one group)."""
+    """A number with its interval; ``no_interval`` says why there is none, where there is none.
+
+    ``error``: how far the number can be from that of the pixels themselves, for being counted in
+    bins; 0 where it is exact.
+    """
 
     value: float
     low: float | None
     high: float | None
+    no_interval: str | None = None
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Reliability:
         accuracy: share whose argmax is the label; the same at every T.
         estimates: by METRICS. ``nll``: mean, nats. ``brier``: mean of Σ_k (p_k - y_k)², in [0, 2].
             ``ece``: Σ_bins |Σ confidence - Σ correct| / N. ``ece_adaptive``: the same in 15 bins of
-            equally many pixels, ``bins.adaptive``; its draws are from coarser counts.
+            equally many pixels, within ``error``, ``bins.adaptive``; its draws are coarser.
             ``ece_classwise``: mean over classes of the ECE of p_k against y = k (Kull et al. 2019).
         diagram: of the pooled pixels.
     """
@@ -102,8 +109,8 @@ class ReliabilitySweep:
         self._regions = 2 if boundary else 1
         self._counts = [Tally(self._regions, images, classes) for _ in temperatures]
         self._correct = np.zeros(self._regions)
-        self._draws: dict[tuple[str, str], Doubles] = {}
-        self._units = 0
+        self._replicas: dict[tuple[str, str], list[Replicas]] = {}
+        self._behind: dict[str, Groups] = {}
 
     def update(
         self,
@@ -162,12 +169,10 @@ class ReliabilitySweep:
     ) -> list[Reliability]:
         """One for each temperature and region, temperatures in the order given.
 
-        Regions without a valid pixel are left out. Intervals are percentiles over ``resamples``
-        draws of images with replacement, moved so that the draws' mean is the value itself,
-        widened (``curve.widened``) and cut off where the metric ends: noise makes an ECE larger,
-        and a drawn one has the noise twice, so that percentiles as they are can lie above the
-        value. The draws are the same for all temperatures, so that differences between these can
-        be judged from ``draws``. ``groups`` (images,) from 0: those that share one (a patient, a
+        Regions without a valid pixel are left out. Intervals are of ``segsweep.bootstrap``, from
+        ``resamples`` draws of images that have a pixel in the region, and end where the metric
+        does. The draws are the same for all temperatures, so that differences between these can
+        be judged from ``replicas``. ``groups`` (images,) from 0: those that share one (a patient, a
         scene) are drawn together; left out, each is its own.
 
         Raises:
@@ -175,41 +180,48 @@ class ReliabilitySweep:
         """
         if not self._counts[0].pixels.any():
             raise nothing_valid(self._where)
-        own = np.arange(self._images) if groups is None else groups
-        self._units = int(own.max()) + 1
-        drawn = draw_images(self._units, resamples, seed)[:, own] if self._units > 1 else None
+        own = np.arange(self._images) if groups is None else groups.astype(np.int64)
+        drawn = {}
+        for region in REGIONS[: self._regions]:
+            pixels = self._counts[0].pixels[:, _pick(region)].sum(axis=(1, 2))
+            self._behind[region] = bootstrap.groups(own, pixels)
+            drawn[region] = _drawn(own, pixels, resamples, seed)
         jobs = [
-            (temperature, counts, region)
+            (temperature, counts, region, drawn[region], level)
             for temperature, counts in zip(self._temperatures, self._counts, strict=True)
             for region in REGIONS[: self._regions]
         ]
-        judged = in_threads(lambda job: self._judge(*job, drawn, level), jobs, self._threads)
+        judged = in_threads(lambda job: self._judge(*job), jobs, self._threads)
         known = [one for one in judged if one is not None]
-        self._draws = {
-            (name, region): np.stack([d[name] for one, d in known if one.region == region and d])
+        self._replicas = {
+            (name, region): [own[name] for one, own in known if one.region == region]
             for name in METRICS
-            for region in {one.region for one, replicas in known if replicas}
+            for region in {one.region for one, _ in known}
         }
         return [one for one, _ in known]
 
-    def draws(self, metric: str, region: str = "all") -> Doubles:
-        """(temperatures, resamples) values behind the intervals of the last ``result``.
+    def replicas(self, metric: str, region: str = "all") -> list[Replicas]:
+        """By temperature, the draws behind the intervals of the last ``result``.
 
         Raises:
-            KeyError: there are none: one image or group, or no pixel in the region.
+            KeyError: there is no pixel in the region.
         """
-        return self._draws[metric, region]
+        return self._replicas[metric, region]
+
+    def behind(self, region: str = "all") -> Groups:
+        """What the numbers of a region rest on."""
+        return self._behind[region]
 
     def _judge(
         self,
         temperature: float,
         counts: Tally,
         region: str,
-        drawn: Doubles | None,
+        drawn: Doubles,
         level: float,
-    ) -> tuple[Reliability, dict[str, Doubles]] | None:
-        """One row of the result, and the values behind its intervals."""
-        pick = slice(None) if region == "all" else slice(1, None)
+    ) -> tuple[Reliability, dict[str, Replicas]] | None:
+        """One row of the result, and the draws behind its intervals."""
+        pick = _pick(region)
         pixels = counts.pixels[:, pick].sum(axis=1)
         total = int(pixels.sum())
         if not total:
@@ -217,25 +229,44 @@ class ReliabilitySweep:
         gaps = counts.gaps[:, pick].sum(axis=1)
         sums = counts.sums[:, :, pick].sum(axis=2)
         classes = counts.classes[:, pick].sum(axis=1)
-        everything = np.ones((1, self._images))
-        values = _metrics(everything, pixels, gaps, sums, classes)
-        values["ece_adaptive"] = adaptive(*counts.finest[:, pick].sum(axis=1)[:, None])
-        replicas: dict[str, Doubles] = {}
-        if drawn is not None:
-            with_pixels = drawn[drawn @ pixels.sum(axis=1) > 0]
-            replicas = _metrics(with_pixels, pixels, gaps, sums, classes)
-        estimates = {}
-        for name in METRICS:
-            low = high = None
-            if replicas:
-                tail = (1 - level) / 2
-                apart = widened(replicas[name] - replicas[name].mean(), self._units)
-                ends = values[name][0] + np.quantile(apart, [tail, 1 - tail])
-                low, high = (float(end) for end in np.clip(ends, 0.0, _HIGHEST.get(name, 1.0)))
-            estimates[name] = Estimate(float(values[name][0]), low, high)
+        once = _metrics(np.ones((1, self._images)), pixels, gaps, sums, classes)
+        values = {name: float(value[0]) for name, value in once.items()}
+        moved = _metrics(drawn, pixels, gaps, sums, classes) if len(drawn) else once
+        replicas = {name: Replicas(values[name], moved[name]) for name in METRICS}
+        finest = counts.finest[:, pick].sum(axis=1)[:, None]
+        values["ece_adaptive"] = float(adaptive(*finest)[0])
+        behind = self._behind[region]
+        estimates = {
+            name: _estimate(values[name], replicas[name], behind, _HIGHEST.get(name, 1.0), level)
+            for name in METRICS
+        }
+        error = adaptive_error(*finest[:, 0])
+        estimates["ece_adaptive"] = replace(estimates["ece_adaptive"], error=error)
         accuracy = float(self._correct[pick].sum() / total)
         picture = diagram(pixels.sum(axis=0), gaps.sum(axis=0), counts.confidence[pick].sum(axis=0))
         return Reliability(temperature, region, total, accuracy, estimates, picture), replicas
+
+
+def _pick(region: str) -> slice:
+    """Of a tally's regions; the boundary's pixels are among all."""
+    return slice(None) if region == "all" else slice(1, None)
+
+
+def _drawn(own: NDArray[np.int64], pixels: Doubles, resamples: int, seed: int) -> Doubles:
+    """(R, images) how often each image comes up, in draws with a pixel of the region."""
+    if not pixels.any():
+        return np.zeros((0, len(own)))
+    rng = np.random.default_rng(seed)
+    return bootstrap.weights(own, resamples, rng, lambda counts: counts @ pixels > 0)
+
+
+def _estimate(
+    value: float, replicas: Replicas, behind: Groups, most: float, level: float
+) -> Estimate:
+    if behind.refused is not None:
+        return Estimate(value, None, None, behind.refused)
+    spread = replicas.spread(behind)
+    return Estimate(value, *bootstrap.interval(value, spread, level=level, least=0.0, most=most))
 
 
 def _metrics(

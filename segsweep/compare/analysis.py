@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segsweep import results
+from segsweep.bootstrap import FEWEST, Groups
+from segsweep.bootstrap import together as all_groups
 from segsweep.compare import (
     candidates,
     claims,
@@ -36,6 +38,7 @@ from segsweep.compare.importance import Trial, importances
 from segsweep.compare.ranking import NO_USE
 from segsweep.compare.resampling import ImageNoise
 from segsweep.compare.scoring import Array, Scorer, scorer
+from segsweep.compare.warn import Drawn
 from segsweep.errors import Problem, RunError
 from segsweep.next_command import called, command
 from segsweep.rundir import Run
@@ -85,12 +88,20 @@ class _Read:
 
 @dataclass(frozen=True)
 class _Found:
-    """What was found on the folds, or on the holdout; ``images`` None: nothing to resample."""
+    """What was found on the folds, or on the holdout.
+
+    Attributes:
+        images: None: nothing to resample.
+        groups: that could be drawn from; None where images cannot be drawn at all.
+        refused: why there are no intervals; None: there are.
+    """
 
     scores: Array
     tests: Tests
     intervals: Sequence[Interval | None]
     images: ImageNoise | None
+    groups: Groups | None
+    refused: str | None
 
 
 def analyse(
@@ -126,7 +137,8 @@ def analyse(
              if pair.told_apart and pair.better == read.best[0].best.config_id}  # fmt: skip
     rows = [_standing(read, i, folds, held, apart) for i in range(len(read.best))]
     tied = [row for row in rows if row.tied]
-    resampled = {w: f.images is not None for w, f in (("folds", folds), ("holdout", held)) if f}
+    drawn = {where: Drawn(f.images is not None, f.groups, f.refused)
+             for where, f in (("folds", folds), ("holdout", held)) if f}  # fmt: skip
     spec = runs[0].spec
     return Comparison(
         runs=[run.spec.name for run in runs],
@@ -148,7 +160,7 @@ def analyse(
         importances=_importances(read),
         warnings=[
             *warn.missing(runs, read.states, read.best),
-            *warn.warnings(runs, rows, tests, resampled, read.groups),
+            *warn.warnings(runs, rows, tests, drawn, read.groups),
         ],
         notes=list(read.notes),
     )
@@ -193,7 +205,9 @@ def _on_folds(read: _Read, alpha: float, draws: int, rng: np.random.Generator) -
     images = None
     if read.score is not None and len(whole) == len(parts):
         images = resampling.over_folds(whole, read.replicates, read.score, draws, rng)
-    return _found("folds", read, scores.mean(axis=2), known, images, alpha, draws, rng)
+    behind = all_groups([part.behind(read.score) for part in whole]) if read.score and (
+        len(whole) == len(parts)) else None  # fmt: skip
+    return _found("folds", read, scores.mean(axis=2), known, images, behind, alpha)
 
 
 def _on_holdout(read: _Read, alpha: float, draws: int, rng: np.random.Generator) -> _Found | None:
@@ -207,7 +221,8 @@ def _on_holdout(read: _Read, alpha: float, draws: int, rng: np.random.Generator)
     if part is not None and read.score is not None:
         count = len(read.folds)
         images = resampling.over_holdout(part, count, read.replicates, read.score, draws, rng)
-    return _found("holdout", read, scores.mean(axis=2), known, images, alpha, draws, rng)
+    behind = part.behind(read.score) if part is not None and read.score is not None else None
+    return _found("holdout", read, scores.mean(axis=2), known, images, behind, alpha)
 
 
 def _part(
@@ -228,16 +243,40 @@ def _found(
     scores: Array,
     known: Noise | None,
     images: ImageNoise | None,
+    groups: Groups | None,
     alpha: float,
-    draws: int,
-    rng: np.random.Generator,
 ) -> _Found:
     entrants = [claims.Entrant(c.best.config_id, c.tried) for c in read.best]
-    tests = claims.test(where, entrants, scores, known, images, goal=read.goal, alpha=alpha)
+    refused = _refused(where, scores, known, images, groups)
+    drawn = None if where == "holdout" and refused else images
+    tests = claims.test(where, entrants, scores, known, drawn, goal=read.goal, alpha=alpha)
+    if refused is not None:
+        return _Found(scores, tests, [None] * len(scores), images, groups, refused)
     of = intervals.of_folds if where == "folds" else intervals.of_holdout
-    found = of(scores, known, images, alpha=alpha, draws=draws, rng=rng)
+    found = of(scores, known, images, alpha=alpha)
     ends = [intervals.clipped(one, read.runs[0].spec.metric.name) for one in found]
-    return _Found(scores, tests, ends, images)
+    return _Found(scores, tests, ends, images, groups, refused)
+
+
+def _refused(
+    where: Where,
+    scores: Array,
+    known: Noise | None,
+    images: ImageNoise | None,
+    groups: Groups | None,
+) -> str | None:
+    """Why a mean has no interval; None: it has one."""
+    if images is not None and images.groups.refused:
+        return images.groups.refused
+    if groups is not None and groups.count < FEWEST:
+        return groups.refused
+    if where == "holdout" and images is None:
+        return "its images cannot be drawn: pixel counts do not hold this metric, or are not there"
+    if known is None and scores.shape[1] < 2:
+        return "there is one fold, and no replicates"
+    if where == "holdout" and known is None:
+        return "nothing says how far another seed moves a score"
+    return None
 
 
 def _standing(
@@ -265,6 +304,8 @@ def _standing(
         parameters=best.parameters,
         runtime_ms=best.runtime_ms,
         tied=best.config_id not in apart,
+        no_interval=folds.refused,
+        no_holdout_interval=held.refused if held else None,
     )
 
 

@@ -65,6 +65,8 @@ class Standing:
         parameters: of the model.
         runtime_ms: median milliseconds for one image.
         tied: it cannot be told from the best on the folds.
+        no_interval: why there is no interval of the mean, and ``no_holdout_interval`` none on the
+            holdout; None where there is one, or no holdout score.
     """
 
     run: str
@@ -85,6 +87,8 @@ class Standing:
     parameters: int | None
     runtime_ms: float | None
     tied: bool
+    no_interval: str | None = None
+    no_holdout_interval: str | None = None
 
 
 @dataclass(frozen=True)

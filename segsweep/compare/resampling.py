@@ -1,9 +1,7 @@
 """Other images: what scores would have been, had others of the same kind been photographed.
 
-Images, or whole groups of them (a patient, a scene), are drawn with replacement, the same ones for
-every model, so that what models share cancels out of their differences (cluster bootstrap; Davison
-and Hinkley 1997, chapter 3). Deviations are widened by √(G/(G−1)): a bootstrap of G groups knows
-their mean, and is so much too narrow.
+Images, or whole groups of them, are drawn with ``segsweep.bootstrap``, the same ones for every
+model, so that what models share cancels out of their differences.
 """
 
 from __future__ import annotations
@@ -14,6 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segsweep import bootstrap
+from segsweep.bootstrap import Groups, Spread
+from segsweep.compare.resting import resting
 from segsweep.compare.scoring import Array, Scorer
 
 
@@ -29,30 +30,33 @@ class Part:
     counts: Array
     groups: NDArray[np.int64]
 
-    @property
-    def size(self) -> int:
-        """How many groups there are."""
-        return int(self.groups.max()) + 1 if self.groups.size else 0
+    def behind(self, score: Scorer) -> Groups:
+        """The groups that a score rests on; truth is the same under every model."""
+        return resting(score.name, self.counts[0], self.groups, score.label)
 
 
 def deviations(part: Part, score: Scorer, draws: int, rng: np.random.Generator) -> Array:
     """How far each model's score moves with other images.
 
     Args:
-        part: at least two groups.
+        part: at least two groups that the score rests on.
         score: the metric.
         draws: how many times images are drawn.
         rng: where the draws come from.
 
     Returns:
-        (draws, M), each column about 0; 0 where a draw leaves the score undefined.
+        (draws, M), each column about 0; a draw that leaves any model's score undefined is made
+        again.
     """
-    groups = part.size
-    times = rng.multinomial(groups, np.full(groups, 1 / groups), size=draws)
-    weights = times[:, part.groups].astype(np.float64)
     once = np.ones((1, len(part.groups)))
-    moved = np.stack([score(own, weights) - score(own, once) for own in part.counts], axis=1)
-    widened: Array = np.nan_to_num(moved, nan=0.0) * np.sqrt(groups / (groups - 1))
+    base = np.concatenate([score(own, once) for own in part.counts])
+
+    def moved(weights: Array) -> Array:
+        apart = np.stack([score(own, weights) for own in part.counts], axis=1) - base
+        return np.where(np.isfinite(apart).all(axis=1, keepdims=True), apart, np.nan)
+
+    found = bootstrap.values(moved, part.groups, draws, rng)
+    widened: Array = found * part.behind(score).widening
     return widened
 
 
@@ -62,17 +66,29 @@ class ImageNoise:
 
     Attributes:
         moved: (draws, C, k), of each champion's score on each fold, replicates averaged.
-        dof: groups that were drawn from, less the parts that they were drawn in.
+        groups: that were drawn from, in all parts together.
     """
 
     moved: Array
-    dof: int
+    groups: Groups
+
+    @property
+    def dof(self) -> float:
+        """Degrees of freedom of their variance."""
+        return self.groups.dof
 
     @property
     def means(self) -> Array:
         """(draws, C), of the mean over folds."""
         means: Array = self.moved.mean(axis=2)
         return means
+
+    def spreads(self, *, shared: bool) -> list[Spread]:
+        """Of each champion's mean; ``shared``: what moves all of them alike, one for all."""
+        means = self.means
+        if shared:
+            means = np.broadcast_to(means.mean(axis=1, keepdims=True), means.shape)
+        return [bootstrap.moments(one, self.groups.dof) for one in means.T]
 
     def interaction(self) -> float:
         """Mean square of what is neither the champion's nor the fold's: models see images apart.
@@ -98,15 +114,16 @@ def over_folds(
     """Each fold has images of its own; its models are the champions' replicates in turn.
 
     Returns:
-        None where a fold has fewer than two groups, so that nothing can be drawn.
+        None where on a fold the score rests on fewer than two groups: nothing can be drawn.
     """
-    if any(part.size < 2 for part in parts):
+    behind = [part.behind(score) for part in parts]
+    if any(one.count < 2 for one in behind):
         return None
     moved = [
         deviations(part, score, draws, rng).reshape(draws, -1, replicates).mean(axis=2)
         for part in parts
     ]
-    return ImageNoise(np.stack(moved, axis=2), sum(part.size for part in parts) - len(parts))
+    return ImageNoise(np.stack(moved, axis=2), bootstrap.together(behind))
 
 
 def over_holdout(
@@ -115,9 +132,10 @@ def over_holdout(
     """All models see the same images; they are the champions' folds, and each one's replicates.
 
     Returns:
-        None for fewer than two groups.
+        None where the score rests on fewer than two groups.
     """
-    if part.size < 2:
+    behind = part.behind(score)
+    if behind.count < 2:
         return None
     moved = deviations(part, score, draws, rng).reshape(draws, -1, folds, replicates)
-    return ImageNoise(moved.mean(axis=3), part.size - 1)
+    return ImageNoise(moved.mean(axis=3), behind)

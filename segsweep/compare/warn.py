@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from segsweep.bootstrap import Groups
 from segsweep.compare.candidates import Champion
 from segsweep.compare.comparison import Standing, Tests, Where
 from segsweep.compare.ranking import rank, reduced, undefined
@@ -13,14 +15,29 @@ from segsweep.rundir import Run
 from segsweep.state import SearchState
 
 TOLD_ERROR = 5e-4  # of a binned score; tables show four digits
-FEW_GROUPS = 10  # below, other patients are drawn from too few to trust the draw
+PLACES: dict[Where, str] = {"folds": "On the folds", "holdout": "On the holdout"}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What other images were drawn from, in one place.
+
+    Attributes:
+        resampled: images could be drawn.
+        groups: what the metric rests on; None where it is not known.
+        refused: why there are no intervals; None: there are.
+    """
+
+    resampled: bool
+    groups: Groups | None
+    refused: str | None
 
 
 def warnings(
     runs: Sequence[Run],
     rows: Sequence[Standing],
     tests: Mapping[Where, Tests],
-    resampled: Mapping[str, bool],
+    drawn: Mapping[Where, Drawn],
     groups: Mapping[str, str],
 ) -> list[str]:
     """One sentence or two each, the gravest first.
@@ -29,7 +46,7 @@ def warnings(
         runs: what is compared.
         rows: champions from best to worst.
         tests: on the folds, and on the holdout where there is one.
-        resampled: whether images could be drawn, by place.
+        drawn: what other images were drawn from, by place.
         groups: image id → group.
     """
     found = []
@@ -39,7 +56,8 @@ def warnings(
     found += _binned(runs)
     found += _selected(rows)
     found += _disagreement(rows, tests)
-    found += _folds(rows, resampled)
+    found += _folds(rows, drawn["folds"])
+    found += _few(drawn)
     tried = {row.configs for row in rows}
     if len(tried) > 1:
         found.append(
@@ -132,14 +150,14 @@ def _disagreement(rows: Sequence[Standing], tests: Mapping[Where, Tests]) -> lis
     ]
 
 
-def _folds(rows: Sequence[Standing], resampled: Mapping[str, bool]) -> list[str]:
+def _folds(rows: Sequence[Standing], drawn: Drawn) -> list[str]:
     found = []
     if len(rows[0].scores) == 1:
         found.append(
             "There is one fold: its score depends on which images it validates on. There is no "
             "standard deviation, and without replicates no interval."
         )
-    elif not resampled["folds"]:
+    elif not drawn.resampled and drawn.refused is None:
         found.append(
             "Images could not be resampled (a metric that pixel counts do not hold, a fold with a "
             "single image or group, or evidence that is gone): intervals go by the folds alone."
@@ -156,7 +174,17 @@ def _grouping(runs: Sequence[Run], groups: Mapping[str, str]) -> list[str]:
             f"The ledger does not say which images share a {by} (it was written before it did): "
             "images were resampled one by one, and intervals are too narrow."
         ]
-    count = len(set(groups.values()))
-    if count < FEW_GROUPS:
-        return [f"There are {count} values of {by} in all: intervals for other ones are rough."]
     return []
+
+
+def _few(drawn: Mapping[Where, Drawn]) -> list[str]:
+    """Intervals that rest on few images or groups, or that there are none of."""
+    found = []
+    for where, own in drawn.items():
+        if own.refused is not None and own.groups is not None:
+            found.append(f"{PLACES[where]}, the score has no interval: {own.refused}.")
+        elif own.groups is not None and own.groups.few and own.resampled:
+            found.append(
+                f"{PLACES[where]}, the score rests on {own.groups.said}: its intervals are rough."
+            )
+    return found

@@ -108,9 +108,13 @@ def _scores(metrics: Mapping[str, Any]) -> Sequence[str]:
         each = ", ".join(f"fold {one['fold']}: {_number(one['value'])}" for one in folds)
         parts = [f"{metrics['undefined']}, so that there is no mean over the folds ({each})."]
     else:
+        count = len({one["fold"] for one in folds})
+        seeds = metrics["replicates"]
+        each = f", the mean of {seeds} replicates on each" if seeds > 1 else ""
         parts = [
             f"`{metrics['metric']}` in the cross-validation: {metrics['mean']:.4f}{spread} "
-            f"({len(folds)} trials, mean and standard deviation of each at its best epoch)."
+            f"(mean and standard deviation over {counted(count, 'fold')}{each}, every trial at its "
+            "best epoch)."
         ]
     for name, title in (
         ("out_of_fold", "Validation images, each scored by the fold model that has not seen it"),
@@ -119,16 +123,33 @@ def _scores(metrics: Mapping[str, Any]) -> Sequence[str]:
         part = metrics.get(name)
         if part is not None:
             rows = [
-                f"| {score} | {_number(v['value'])} | {_number(v['low'])} – {_number(v['high'])} |"
+                f"| {score} | {_number(v['value'])} | {_ends(v)} |"
                 for score, v in part["scores"].items()
             ]
             note = f" {part['note']}" if part.get("note") else ""
             head = "| score | value | 95 % interval |\n|---|---|---|\n"
-            parts += [f"{title} ({part['images']} images).{note}", head + "\n".join(rows)]
+            parts += [f"{title} ({_of(part)}).{note}", head + "\n".join(rows)]
+            parts += [" ".join(part["remarks"])] if part["remarks"] else []
     parts.append(f"Intervals: {metrics['interval']}.")
     if "holdout" not in metrics:
         parts.append(f"No holdout scores: {metrics['no_holdout']}.")
     return parts
+
+
+def _of(part: Mapping[str, Any]) -> str:
+    """What the scores of a split are of."""
+    found = counted(part["images"], "image")
+    if "groups" in part:
+        found += f" in {counted(part['groups'], 'group')}"
+    if part["replicates"] > 1:
+        found += f", scores averaged over {part['replicates']} replicates"
+    return f"{found}, computed in {part['precision']}"
+
+
+def _ends(score: Mapping[str, Any]) -> str:
+    if score["low"] is None:
+        return "–"
+    return f"{_number(score['low'])} – {_number(score['high'])}"
 
 
 def _number(value: float | None) -> str:
@@ -174,6 +195,11 @@ def _beware(facts: Mapping[str, Any]) -> str:
         lines.append("- Validation scores are those of the fold models, not of this fit.")
     if facts["source"]["kind"] == "ensemble":
         lines.append("- Validation scores are those of its members, each alone.")
+    if facts["precision"] != "fp32":
+        lines.append(
+            f"- Scores that were computed in {facts['precision']} are those of the trials; the "
+            "exported model computes in fp32, and some of its masks' pixels differ."
+        )
     found = facts["temperature"]
     if not found["fitted"]:
         lines.append("- Its probabilities are not calibrated.")

@@ -31,6 +31,8 @@ from segsweep.rundir import Run
 from segsweep.state import ConfigState, Slot
 from segsweep.trial import directory
 
+SHIPPED = "fp32"  # precision that an exported model computes in
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -154,8 +156,18 @@ class _Export:
         )  # fmt: skip
 
     def _wants_images(self, found: Temperature) -> bool:
-        """Of a fold model all is known but its temperature, where nothing has fitted one."""
-        return self.kind != "fold" or (not found.fitted and bool(self.split["holdout"]))
+        """Of a fold model all is known but its temperature, where nothing has fitted one.
+
+        A trial in half precision has scored other masks than those that are shipped.
+        """
+        if self.kind != "fold":
+            return True
+        return bool(self.split["holdout"]) and (not found.fitted or self._rounded)
+
+    @property
+    def _rounded(self) -> bool:
+        """The trial's scores are not those of the exported model, which computes in float32."""
+        return bool(self.config.config["train"]["precision"] != SHIPPED)
 
     def _trial(self) -> Path:
         return directory(self.run.path, self.config.config_id, *self.slots[0])
@@ -206,7 +218,8 @@ class _Export:
             held = scoring.holdout_of_fold(self.run, self.config, self.slots[0], self.classes)
         if checked is not None and checked.holdout is not None:
             counted, fit = scoring.judge(copy.deepcopy(model), checked.holdout, self.config.config)
-            held = held or counted.described(self.run, self.classes)
+            if held is None or self._rounded:
+                held = counted.described(self.run, self.classes, SHIPPED)
             if not found.fitted:
                 found = temperature.of_holdout(fit)
                 if found.fitted:

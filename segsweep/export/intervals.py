@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segsweep import bootstrap
+from segsweep.bootstrap import Doubles, Integers, Replicas
+from segsweep.compare.resting import resting
+from segsweep.compare.scoring import Scorer, scorer
 from segsweep.metrics import scores
+from segsweep.metrics.counts import per_class
+from segsweep.metrics.scores import class_names
 from segsweep.rundir import Run
 
 RESAMPLES: Final = 1000
-HELD: Final = 10_000_000  # numbers of draws × images that are in memory at a time
-# the mean over images of what one image alone has
-BY_IMAGE: Final = frozenset(
-    {"iou_per_image", "f1_per_image", "miou_present", "miou_per_image_present"}
-)
-Interval = dict[str, float | None]
+Interval = dict[str, Any]
 
 
 def intervals(
@@ -26,80 +27,98 @@ def intervals(
     groups: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, Interval]:
-    """Scores of a split, each with its 95 % percentile bootstrap interval.
+    """Scores of a split, each with its 95 % interval (``segsweep.bootstrap``).
 
     Args:
-        matrix: (N, K, K) confusion matrices of N images.
+        matrix: (N, K, K) confusion matrices of N images; or (R, N, K, K) of R replicates on the
+            same images, whose scores are averaged.
         classes: names of the K classes.
         groups: (N,) patient, scene, … of each image: drawn together. None: each on its own.
         resamples: how often they are drawn.
 
     Returns:
-        name → ``value``, ``low``, ``high``; None where undefined, the ends too where there is
-        one group only.
+        name → ``value``, ``low``, ``high``, None where undefined or where there is no interval;
+        ``no_interval`` says why there is none.
     """
-    value = scores(matrix, classes)
-    names = list(groups) if groups is not None else [str(place) for place in range(len(matrix))]
-    kinds, member = np.unique(names, return_inverse=True)
-    if len(kinds) < 2:
-        return {name: _interval(point, []) for name, point in value.items()}
-    rng = np.random.default_rng(0)
-    order = _first_seen(member)
-    drawn: dict[str, list[float]] = {name: [] for name in value}
-    for start in range(0, resamples, step := max(1, HELD // len(matrix))):
-        counts = _counts(rng, min(step, resamples - start), len(kinds))
-        counts = counts[:, order[member]]  # (draws, images): how often each image is there
-        found = _pooled(matrix, counts, classes) | _by_image(matrix, counts, classes)
-        for name, values in found.items():
-            drawn[name] += values
-    return {name: _interval(point, drawn[name]) for name, point in value.items()}
+    models = matrix if matrix.ndim == 4 else matrix[None]
+    value = _mean([scores(one, classes) for one in models])
+    names = list(groups) if groups is not None else [str(place) for place in range(len(models[0]))]
+    units = _in_order(names)
+    counted = [_counts(one) for one in models]
+    own = class_names(classes)
+    known = [one for name in value if (one := scorer(name, own)) is not None]
+
+    def drawn(weights: Doubles) -> Doubles:
+        each = [[score(one, weights) for score in known] for one in counted]
+        found: Doubles = np.stack(np.mean(each, axis=0), axis=1)
+        return found
+
+    once = drawn(np.ones((1, len(units))))[0]
+    found = bootstrap.values(drawn, units, resamples, np.random.default_rng(0))
+    made = {name: _none(value[name], "it is undefined") for name in value}
+    for place, score in enumerate(known):
+        replicas = Replicas(float(once[place]), found[:, place])
+        made[score.name] = _interval(value[score.name], replicas, score, counted[0], units)
+    return made
 
 
-def _counts(rng: np.random.Generator, draws: int, kinds: int) -> NDArray[np.float64]:
-    """(draws, kinds) how often each group is drawn, of as many as there are."""
-    rows = [np.bincount(rng.integers(kinds, size=kinds), minlength=kinds) for _ in range(draws)]
-    return np.stack(rows).astype(np.float64)
+def _interval(
+    value: float | None, replicas: Replicas, score: Scorer, counts: Doubles, units: Integers
+) -> Interval:
+    if value is None:
+        return _none(None, "it is undefined")
+    behind = resting(score.name, counts, units, score.label)
+    if behind.refused is not None:
+        return _none(value, behind.refused)
+    low, high = bootstrap.interval(value, replicas.spread(behind), least=0.0, most=1.0)
+    return {"value": value, "low": low, "high": high, "no_interval": None}
 
 
-def _first_seen(member: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each group among all, in the order of their first images."""
-    _, first = np.unique(member, return_index=True)
-    return np.argsort(np.argsort(first))
+def _none(value: float | None, why: str) -> Interval:
+    return {"value": value, "low": None, "high": None, "no_interval": why}
 
 
-def _pooled(
-    matrix: NDArray[np.int64], counts: NDArray[np.float64], classes: Sequence[str]
-) -> dict[str, list[float]]:
-    """Scores over all pixels of a draw, from one product: exact, below 2**53 pixels."""
-    size = matrix.shape[-1]
-    sums = (counts @ matrix.reshape(len(matrix), -1).astype(np.float64)).round().astype(np.int64)
-    found: dict[str, list[float]] = {name: [] for name in scores(matrix, classes)}
-    for one in sums.reshape(-1, 1, size, size):
-        for name, score in scores(one, classes).items():
-            if score is not None:
-                found[name].append(score)
+def _mean(several: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    """Of each score over replicates; None where it is undefined for one."""
+    found: dict[str, float | None] = {}
+    for name in several[0]:
+        values = [value for one in several if (value := one[name]) is not None]
+        found[name] = float(np.mean(values)) if len(values) == len(several) else None
     return found
 
 
-def _by_image(
-    matrix: NDArray[np.int64], counts: NDArray[np.float64], classes: Sequence[str]
-) -> dict[str, list[float]]:
-    """Scores that are means over images: those of each, weighted by how often it was drawn."""
-    each = [scores(one[None], classes) for one in matrix]
-    found = {}
-    for name in BY_IMAGE & each[0].keys():
-        values = np.array([np.nan if one[name] is None else one[name] for one in each], float)
-        known = np.isfinite(values)
-        weights = counts[:, known].sum(axis=1)
-        sums = counts[:, known] @ values[known]
-        found[name] = (sums[weights > 0] / weights[weights > 0]).tolist()
-    return found
+def _counts(matrix: NDArray[np.int64]) -> Doubles:
+    """(N, K, 4) tp, fp, fn, valid; of two classes the scored one alone."""
+    found = per_class(matrix)
+    valid = np.broadcast_to(found["valid"][:, None], found["tp"].shape)
+    counts = np.stack([found["tp"], found["fp"], found["fn"], valid], axis=-1).astype(np.float64)
+    return counts[:, 1:] if counts.shape[1] == 2 else counts
 
 
-def _interval(value: float | None, drawn: Sequence[float]) -> Interval:
-    ends = np.percentile(drawn, [2.5, 97.5]) if drawn else (None, None)
-    low, high = (None if end is None else float(end) for end in ends)
-    return {"value": value, "low": low, "high": high}
+def _in_order(names: Sequence[str]) -> Integers:
+    """Numbers from 0 for names, in the order of their first images."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return np.asarray([places[name] for name in names], np.int64)
+
+
+def remarks(found: dict[str, Interval], kind: str, drawn: int) -> Iterator[str]:
+    """Where scores have no interval, and why; and whether the others' are rough.
+
+    Args:
+        found: of ``intervals``.
+        kind: what was drawn, ``images`` or ``groups``.
+        drawn: how many of them there are.
+    """
+    reasons: dict[str, list[str]] = {}
+    for name, one in found.items():
+        if one["value"] is not None and one["no_interval"] is not None:
+            reasons.setdefault(one["no_interval"], []).append(name)
+    scored = sum(one["value"] is not None for one in found.values())
+    for why, names in reasons.items():
+        which = "any score" if len(names) == scored else ", ".join(names)
+        yield f"No interval of {which}: {why}."
+    if bootstrap.FEWEST <= drawn < bootstrap.FEW:
+        yield f"Intervals rest on {drawn} {kind}, and are rough."
 
 
 def groups_of(run: Run, image_ids: Sequence[str]) -> list[str] | None:
@@ -113,6 +132,7 @@ def words(run: Run) -> str:
     by = run.spec.folds.group_by
     what = f"images that share `{by}` are drawn together" if by else "images are drawn"
     return (
-        f"95 % percentile bootstrap: {what}, {RESAMPLES} times with replacement (seed 0), "
-        f"each {'group' if by else 'one'} as if independent of the others"
+        f"95 %: {what}, {RESAMPLES} times with replacement (seed 0), each "
+        f"{'group' if by else 'one'} as if independent of the others; Student's t, corrected for "
+        "the draws' skewness"
     )

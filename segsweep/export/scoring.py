@@ -20,7 +20,7 @@ from segsweep.data.cache import ImageSet
 from segsweep.data.loader import Loader
 from segsweep.engine import classify, prepare_images, prepare_model
 from segsweep.errors import CalibrationError
-from segsweep.export.intervals import groups_of, intervals, words
+from segsweep.export.intervals import groups_of, intervals, remarks, words
 from segsweep.losses import IGNORE
 from segsweep.metrics.counts import confusion
 from segsweep.progress import EVIDENCE
@@ -34,7 +34,8 @@ _PIXELS = 20_000  # of an image, at most, for the temperature
 def of_config(run: Run, config: ConfigState, classes: Sequence[str]) -> dict[str, Any]:
     """How the config did in the cross-validation: by fold, and over all validation images.
 
-    There is no mean over some of the folds: it is None where the metric is undefined on one.
+    Mean and standard deviation are over folds, replicates averaged, as ``compare`` has them. There
+    is no mean over some of the folds: it is None where the metric is undefined on one.
     """
     by_slot = {
         slot: value
@@ -42,25 +43,42 @@ def of_config(run: Run, config: ConfigState, classes: Sequence[str]) -> dict[str
         if slot in run.spec.slots
     }
     slots = sorted(slot for slot in config.trials if slot in run.spec.slots)
-    values = list(by_slot.values()) if len(by_slot) == len(slots) else []
+    values = []
+    if len(by_slot) == len(slots):
+        numbers = sorted({fold for fold, _ in slots})
+        values = [fmean(v for slot, v in by_slot.items() if slot[0] == fold) for fold in numbers]
+    replicates = run.spec.replicates
     found: dict[str, Any] = {
         "metric": run.spec.metric.name,
         "goal": run.spec.metric.goal,
         "folds": [{"fold": f, "replicate": r, "value": by_slot.get((f, r))} for f, r in slots],
         "mean": fmean(values) if values else None,
         "std": stdev(values) if len(values) > 1 else None,
+        "replicates": replicates,
         "undefined": None if values else undefined_on(run, config),
         "interval": words(run),
     }
-    parts = [evidence(run, config, slot, EVIDENCE) for slot in slots if slot[1] == 0]
-    known = [part for part in parts if part is not None]
-    if known and len(known) == len(parts):
-        counted = Counted(
-            np.concatenate([part.matrix for part in known]),
-            [image for part in known for image in part.image_ids],
-        )
-        found["out_of_fold"] = counted.described(run, classes)
+    each = [_out_of_fold(run, config, slots, replicate) for replicate in range(replicates)]
+    known = [one for one in each if one is not None]
+    if known and len(known) == replicates and all(o.image_ids == known[0].image_ids for o in known):
+        together = Counted(np.stack([one.matrix for one in known]), known[0].image_ids)
+        precision = config.config["train"]["precision"]
+        found["out_of_fold"] = together.described(run, classes, precision)
     return found
+
+
+def _out_of_fold(
+    run: Run, config: ConfigState, slots: Sequence[Slot], replicate: int
+) -> Counted | None:
+    """All validation images, each counted by the fold model that has not seen it."""
+    parts = [evidence(run, config, slot, EVIDENCE) for slot in slots if slot[1] == replicate]
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return None
+    return Counted(
+        np.concatenate([part.matrix for part in known]),
+        [image for part in known for image in part.image_ids],
+    )
 
 
 def undefined_on(run: Run, config: ConfigState) -> str | None:
@@ -72,16 +90,25 @@ def undefined_on(run: Run, config: ConfigState) -> str | None:
 
 @dataclass(frozen=True)
 class Counted:
-    """(N, K, K) confusion matrices of N images."""
+    """(N, K, K) confusion matrices of N images, or (R, N, K, K) of R replicates on them."""
 
     matrix: NDArray[np.int64]
     image_ids: Sequence[str]
 
-    def described(self, run: Run, classes: Sequence[str]) -> dict[str, Any]:
-        """How many images there are, and every score with its interval."""
+    def described(self, run: Run, classes: Sequence[str], precision: str) -> dict[str, Any]:
+        """How many images there are, what they were computed in, every score with its interval."""
         groups = groups_of(run, self.image_ids)
-        counts = {"images": len(self.matrix)} | ({"groups": len(set(groups))} if groups else {})
-        return {**counts, "scores": intervals(self.matrix, classes, groups)}
+        drawn = len(set(groups)) if groups else len(self.image_ids)
+        found = intervals(self.matrix, classes, groups)
+        kind = "groups" if groups else "images"
+        return {
+            "images": len(self.image_ids),
+            **({"groups": drawn} if groups else {}),
+            "precision": precision,
+            "replicates": len(self.matrix) if self.matrix.ndim == 4 else 1,
+            "scores": found,
+            "remarks": list(remarks(found, kind, drawn)),
+        }
 
 
 def evidence(run: Run, config: ConfigState, slot: Slot, name: str) -> Counted | None:
@@ -95,7 +122,8 @@ def holdout_of_fold(
 ) -> dict[str, Any] | None:
     """What the closing stage has found for one fold model; None where it scored none."""
     counted = evidence(run, config, slot, HOLDOUT)
-    return None if counted is None else counted.described(run, classes)
+    precision = config.config["train"]["precision"]
+    return None if counted is None else counted.described(run, classes, precision)
 
 
 @torch.inference_mode()

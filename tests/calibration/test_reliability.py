@@ -67,7 +67,9 @@ def test_every_metric_at_every_temperature_and_region(classes: int) -> None:
         assert row.accuracy == pytest.approx((logits.argmax(axis=1) == labels)[kept].mean())
         for name in METRICS:
             # a probability within a rounding of a bin's border may be in either bin
-            near = 2e-3 if name == "ece_adaptive" else 2 / row.pixels if "ece" in name else 2e-6
+            error = row.estimates[name].error
+            assert name == "ece_adaptive" or error == 0
+            near = error + 1e-6 if name == "ece_adaptive" else 2 / row.pixels if "ece" in name else 2e-6
             assert row.estimates[name].value == pytest.approx(wanted[name], abs=near), name
 
 
@@ -102,6 +104,23 @@ def test_by_hand() -> None:
     assert values["ece_adaptive"] == pytest.approx(0.25, rel=1e-6)
     assert values["ece_classwise"] == pytest.approx(0.25, rel=1e-6)
     assert row.accuracy == 0.5
+
+
+def test_what_bins_leave_open_of_the_adaptive_ece_is_known() -> None:
+    """Sure ones a little too sure, unsure ones too unsure, and many ties: signs that change."""
+    rng = np.random.default_rng(2)
+    z = np.repeat(rng.normal(0, 2, 400), 50).astype(np.float32)
+    z[::7] += rng.normal(0, 0.01, len(z[::7])).astype(np.float32)
+    labels = (rng.random(len(z)) < 1 / (1 + np.exp(-np.tanh(z) * 1.2))).astype(np.int64)
+    errors = []
+    for temperature in (0.3, 0.9, 1.3, 2.0):
+        one = reliability(z, labels, np.zeros(len(z), int), [temperature])[0]
+        p = softmax(np.stack([np.zeros_like(z), z], axis=1) / np.float64(temperature))
+        found = one.estimates["ece_adaptive"]
+        assert found.error < 0.02
+        assert found.value == pytest.approx(by_sorting(p, labels), abs=found.error + 1e-7)
+        errors.append(abs(found.value - by_sorting(p, labels)))
+    assert max(errors) > 1e-5
 
 
 def test_ties_are_all_in_one_bin_of_equal_mass() -> None:
@@ -152,13 +171,14 @@ def test_draws_are_the_images_drawn_anew() -> None:
     again = np.repeat(np.arange(800), counts[7][image])
     wanted = expected(logits[again], labels[again], 2.0)
     for name in ("nll", "brier", "ece", "ece_classwise"):
-        assert sweep.draws(name)[1, 7] == pytest.approx(wanted[name], abs=2e-5)
+        assert sweep.replicas(name)[1].drawn[7] == pytest.approx(wanted[name], abs=2e-5)
 
 
 def test_one_image_has_no_interval() -> None:
     logits, labels = known(3, pixels=100)
     row = reliability(logits, labels, np.zeros(100, np.int64), [1.0])[0]
     assert row.estimates["nll"].low is None
+    assert row.estimates["nll"].no_interval == "it rests on 1 image, and an interval needs 4"
 
 
 def test_a_region_without_pixels_is_left_out() -> None:

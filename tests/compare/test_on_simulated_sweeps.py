@@ -83,7 +83,7 @@ def compared(
         known, scores = noise.estimate_alone(sweep.holdout), sweep.holdout.mean(axis=2)
         images = resampling.over_holdout(sweep.held, k, r, SCORE, DRAWS, rng)
         of = intervals.of_holdout
-    ends = of(scores, known, images, alpha=ALPHA, draws=DRAWS, rng=rng)
+    ends = of(scores, known, images, alpha=ALPHA)
     entrants = [Entrant(str(i), 1) for i in range(len(truth.truths))]
     tests = claims.test(where, entrants, scores, known, images, goal="maximize", alpha=ALPHA)
     return ends, tests

@@ -85,6 +85,10 @@ def test_metrics_are_of_the_pooled_pixels(exported: Path, launched: Launched) ->
     assert found["low"] <= found["value"] <= found["high"]
     assert metrics["out_of_fold"]["images"] == 9
     assert metrics["holdout"]["images"] == 3
+    few = metrics["holdout"]["scores"]["iou"]
+    assert (few["low"], few["high"]) == (None, None)
+    assert few["no_interval"].endswith("and an interval needs 4")
+    assert metrics["holdout"]["remarks"]
 
 
 def test_intervals_are_wider_for_fewer_images_and_none_for_one() -> None:
@@ -98,7 +102,10 @@ def test_intervals_are_wider_for_fewer_images_and_none_for_one() -> None:
         return found["high"] - found["low"]
 
     assert width(200) < width(10)
-    assert intervals(matrix[:1], ("a", "b"))["iou"]["low"] is None
+    assert intervals(matrix[:4], ("a", "b"))["iou"]["low"] is not None
+    few = intervals(matrix[:3], ("a", "b"))["iou"]
+    assert few["low"] is None
+    assert few["no_interval"] == "it rests on 3 images, and an interval needs 4"
 
 
 def test_images_of_a_patient_are_drawn_together() -> None:
@@ -263,8 +270,10 @@ def test_the_card_says_how_a_retrained_model_has_its_learning_rate(
 def test_draws_in_parts_are_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = np.random.default_rng(0).integers(1, 50, size=(20, 2, 2)).astype(np.int64)
     whole = intervals(matrix, ("a", "b"), resamples=90)
-    monkeypatch.setattr("segsweep.export.intervals.HELD", 7 * 20)
-    assert intervals(matrix, ("a", "b"), resamples=90) == whole
+    monkeypatch.setattr("segsweep.bootstrap.HELD", 7 * 20)
+    for name, one in intervals(matrix, ("a", "b"), resamples=90).items():
+        assert one["low"] == pytest.approx(whole[name]["low"], rel=1e-12)
+        assert one["high"] == pytest.approx(whole[name]["high"], rel=1e-12)
 
 
 def test_a_calibration_at_work_does_not_keep_a_champion_from_being_exported(

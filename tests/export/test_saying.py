@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from segsweep import bootstrap
 from segsweep.errors import RunError
 from segsweep.export import describing, folder, intervals, scoring
 from segsweep.export.choosing import best_slot, choose
@@ -84,25 +85,59 @@ def by_hand(
 ) -> dict[str, list[float]]:
     """The bootstrap as it is told: draw groups, take their images, score them."""
     own = [np.flatnonzero(np.asarray(groups) == name) for name in dict.fromkeys(groups)]
-    rng, found = np.random.default_rng(0), []
-    for _ in range(50):
-        chosen = rng.integers(len(own), size=len(own))
-        found.append(scores(matrix[np.concatenate([own[i] for i in chosen])], names))
-    drawn = {name: [one[name] for one in found] for name in found[0]}
-    return {name: [v for v in values if v is not None] for name, values in drawn.items()}
+    counts = np.random.default_rng(0).multinomial(len(own), [1 / len(own)] * len(own), size=50)
+    found = []
+    for times in counts:
+        chosen = np.concatenate([np.repeat(own[i], n) for i, n in enumerate(times)])
+        found.append(scores(matrix[chosen], names))
+    return {name: [v for one in found if (v := one[name]) is not None] for name in found[0]}
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("a", "b", "c")])
 def test_intervals_are_those_of_draws_one_by_one(names: tuple[str, ...]) -> None:
     rng = np.random.default_rng(1)
-    matrix = rng.integers(0, 50, size=(12, len(names), len(names))).astype(np.int64)
-    matrix[3:6, :, 1] = matrix[3:6, 1] = 0  # a class that images lack
-    groups = [f"p{(7 * i) % 5}" for i in range(12)]
+    matrix = rng.integers(1, 50, size=(12, len(names), len(names))).astype(np.int64)
+    groups = [f"p{i % 6}" for i in range(12)]
     found = intervals.intervals(matrix, names, groups, resamples=50)
     for name, drawn in by_hand(matrix, names, groups).items():
-        low, high = np.percentile(drawn, [2.5, 97.5])
-        assert found[name]["low"] == pytest.approx(low, rel=1e-12)
-        assert found[name]["high"] == pytest.approx(high, rel=1e-12)
+        one, value = found[name], scores(matrix, names)[name]
+        assert value == one["value"]
+        shares = _shares(matrix, name, names)
+        behind = bootstrap.groups(np.arange(12) % 6, shares)
+        spread = bootstrap.Replicas(value, np.asarray(drawn)).spread(behind)
+        ends = bootstrap.interval(value, spread, least=0, most=1)
+        assert (one["low"], one["high"]) == pytest.approx(ends, rel=1e-9)
+
+
+def _shares(
+    matrix: NDArray[np.int64], name: str, names: tuple[str, ...]
+) -> NDArray[np.float64] | None:
+    """How much of a score rests on each image, of masks that have every class everywhere."""
+    if name.endswith(("per_image", "present")):
+        return None
+    if name == "pixel_accuracy":
+        return matrix.sum(axis=(1, 2)).astype(np.float64)
+    hit = np.diagonal(matrix, axis1=1, axis2=2)
+    touched = matrix.sum(axis=1) + matrix.sum(axis=2) - hit
+    if len(names) == 2 or name.startswith("iou_"):
+        label = 1 if len(names) == 2 else names.index(name.removeprefix("iou_"))
+        truth = matrix.sum(axis=2)[:, label]
+        unlike = [(one.reshape(2, 6).sum(axis=0) / one.sum()) for one in (touched[:, label], truth)]
+        least = max(range(2), key=lambda i: float(unlike[i] @ unlike[i]))
+        return np.asarray((touched[:, label], truth)[least], np.float64)
+    shares: NDArray[np.float64] = (touched / touched.sum(axis=0)).sum(axis=1)
+    return shares
+
+
+def test_replicates_are_averaged_as_compare_averages_them() -> None:
+    """Two replicates whose scores differ: their mean, over the same draws of images."""
+    rng = np.random.default_rng(1)
+    both = rng.integers(1, 50, size=(2, 9, 2, 2)).astype(np.int64)
+    found = intervals.intervals(both, ("a", "b"))
+    alone = [intervals.intervals(one, ("a", "b")) for one in both]
+    for name, one in found.items():
+        assert one["value"] == pytest.approx(np.mean([two[name]["value"] for two in alone]))
+        assert one["low"] < one["value"] < one["high"]
 
 
 def test_the_graph_says_what_it_needs(exported: Path) -> None:

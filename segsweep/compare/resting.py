@@ -1,0 +1,36 @@
+"""What a score rests on: which images, and how much on each.
+
+A score of few images is known no better than they are many: the IoU of a class that two images of
+a hundred show has two images behind it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segsweep.bootstrap import Groups, Integers, fewest, groups
+from segsweep.compare.scoring import POOLED, SINGLE, Array
+
+
+def resting(name: str, counts: Array, units: Integers, label: int | None = None) -> Groups:
+    """The groups of images behind a score.
+
+    Args:
+        name: of the score, without ``val/``.
+        counts: (N, K, 4) tp, fp, fn, valid of N images; K is 1 for two classes.
+        units: (N,) from 0; images that share one are drawn together.
+        label: of the scored class, for ``iou_<class>``.
+    """
+    truth, touched = counts[..., 0] + counts[..., 2], counts[..., :3].sum(axis=-1)  # (N, K)
+    if name in SINGLE:
+        return groups(units, (truth > 0).any(axis=1).astype(np.float64))
+    if name == "pixel_accuracy":
+        return groups(units, counts[:, 0, 3])
+    if label is None and name in POOLED:
+        label = 0
+    if label is not None:
+        # no class is scored without its truth, however many pixels are taken for it
+        return fewest([groups(units, touched[:, label]), groups(units, truth[:, label])])
+    there = truth.sum(axis=0) > 0
+    shares = touched[:, there] / touched[:, there].sum(axis=0)
+    return groups(units, shares.sum(axis=1))
