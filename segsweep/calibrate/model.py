@@ -282,6 +282,7 @@ def _whole(subject: Subject, own: Pool, parts: Sequence[Logits]) -> Row:
         "region": "all",
         "scaling": sweeping.TEMPERATURE,
         "fitted": False,
+        "fit": None,
         "temperature": 1.0,
         "metric": "ece_all_pixels",
         "value": float(np.abs(gaps).sum() / pixels),

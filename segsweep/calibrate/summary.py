@@ -1,7 +1,7 @@
 """What people look at first: the best T of every metric, what it gains, and where metrics disagree.
 
 The best T of all that were tried is chosen on the images that its gain is measured on; what stands
-under ``fitted`` is of images that T was not fitted on.
+under ``fitted`` and ``own`` is of images that T was not fitted on.
 """
 
 from __future__ import annotations
@@ -28,10 +28,17 @@ class Best:
         of: ``config`` (fold models together), ``ensemble`` or ``fold``.
         what: the region, ``all`` or ``boundary``, or the anomaly score.
         temperature: the best of the grid; None where no T changes anything.
-        value_at_1: of the metric.
-        value: at the best T.
+        at_end: it is the end of the grid, however far that was widened.
+        value_at_1: of the metric, ``error_at_1`` off at most for being counted in bins.
+        value: at the best T, ``error`` off at most.
         gain: the difference, positive where T helps, with its 95 % interval.
-        fitted: the fitted T; ``fitted_gain`` and its interval, as above.
+        rests_on: how many images, or groups, the intervals are drawn from.
+        no_interval: why there are none; None: there are.
+        fitted: the T of all images together. ``fitted_gain`` and its interval are of the T's
+            ``fitted_used``, each fitted on other images, of other folds where there are several.
+        own_gain: of the T that a model is exported with, fitted on its own images: measured half
+            by half, with the T's ``own_used``; None where a T is not fitted so.
+        at_bound: one of the fits has no minimum; ``own_at_bound`` one of the own.
     """
 
     config_id: str
@@ -41,15 +48,27 @@ class Best:
     what: str
     metric: str
     temperature: float | None
+    at_end: bool
     value_at_1: float
+    error_at_1: float
     value: float
+    error: float
     gain: float
     gain_low: float | None
     gain_high: float | None
+    rests_on: int | None
+    no_interval: str | None
     fitted: float | None
+    fitted_used: Sequence[float] | None
     fitted_gain: float | None
     fitted_gain_low: float | None
     fitted_gain_high: float | None
+    at_bound: bool
+    own_used: Sequence[float] | None
+    own_gain: float | None
+    own_gain_low: float | None
+    own_gain_high: float | None
+    own_at_bound: bool
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for ``--json``."""
@@ -72,8 +91,10 @@ def _calibration(judged: Judged) -> Iterator[Best]:
     for (of, dataset, region, metric), rows in tables.items():
         swept = [row for row in rows if not row["fitted"]]
         chosen = min(swept, key=lambda row: (row["value"], row["temperature"] != 1.0))
-        fitted = next((row for row in rows if row["fitted"]), None)
-        yield _best(judged, (of, dataset, region, metric), swept, chosen, fitted)
+        ways = {row["fit"]: row for row in rows if row["fitted"]}
+        own = ways.get("halves")
+        others = ways.get("others") or ways.get("given")
+        yield _best(judged, (of, dataset, region, metric), swept, chosen, others, own)
 
 
 def _anomaly(judged: Judged) -> Iterator[Best]:
@@ -86,7 +107,7 @@ def _anomaly(judged: Judged) -> Iterator[Best]:
         chosen = next(row for row in rows if row["best"])
         fitted = next((row for row in rows if row["fitted"]), None)
         swept = [row for row in rows if not row["fitted"]]
-        yield _best(judged, key, swept, chosen, fitted)
+        yield _best(judged, key, swept, chosen, fitted, None)
 
 
 def _best(
@@ -95,10 +116,11 @@ def _best(
     rows: Sequence[Row],
     chosen: Row,
     fitted: Row | None,
+    own: Row | None,
 ) -> Best:
     of, dataset, what, metric = key
     base = next(row for row in rows if row["temperature"] in (1.0, None))
-    after: Row = fitted or {}
+    after, alone = fitted or own or Row(), own or Row()
     return Best(
         config_id=judged.subject.config_id,
         model=judged.subject.label,
@@ -107,15 +129,27 @@ def _best(
         what=what,
         metric=metric,
         temperature=chosen["temperature"],
+        at_end=bool(chosen.get("at_bound")),
         value_at_1=base["value"],
+        error_at_1=base["error"],
         value=chosen["value"],
+        error=chosen["error"],
         gain=chosen["gain"],
         gain_low=chosen.get("gain_low"),
         gain_high=chosen.get("gain_high"),
+        rests_on=chosen.get("rests_on"),
+        no_interval=chosen.get("no_interval"),
         fitted=after.get("temperature"),
+        fitted_used=after.get("used"),
         fitted_gain=after.get("gain"),
         fitted_gain_low=after.get("gain_low"),
         fitted_gain_high=after.get("gain_high"),
+        at_bound=bool(after.get("at_bound")),
+        own_used=alone.get("used"),
+        own_gain=alone.get("gain"),
+        own_gain_low=alone.get("gain_low"),
+        own_gain_high=alone.get("gain_high"),
+        own_at_bound=bool(alone.get("at_bound")),
     )
 
 

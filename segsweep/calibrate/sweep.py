@@ -261,6 +261,7 @@ def _rows(
                 "region": region,
                 "scaling": scaling,
                 "fitted": fitted,
+                "fit": None,
                 "temperature": temperature,
                 "metric": metric,
                 "value": estimate.value,

@@ -121,9 +121,13 @@ def adaptive_error(pixels: Doubles, gaps: Doubles) -> float:
     moved = np.maximum(most, least) + n * (unsure[place + 1] - unsure[place])
     inner = sums[place] + m / n * gaps[place]
     off = np.diff(np.concatenate([[0.0], inner, sums[-1:]]))
-    # where a confidence is 1 to the last bit, no pixel is off to the other side
-    certain = np.append(True, place == 0) & np.append(place == 0, False)
-    sure = certain | (np.abs(off) > np.append(moved, 0) + np.append(0, moved))
-    over = certain | (off > 0)
+    sure = np.abs(off) > np.append(moved, 0) + np.append(0, moved)
+    over = off > 0
+    # where a confidence is 1 to the last bit, a pixel is off to one side or not at all
+    if certain := int((place == 0).sum()):
+        rest = off[certain] - (sums[1] - inner[certain - 1])
+        sure[:certain] = over[:certain] = True
+        if rest >= np.append(moved, 0)[certain]:
+            sure[certain] = over[certain] = True
     cancels = sure[1:] & sure[:-1] & (over[1:] == over[:-1])
     return min(float(2 * moved[~cancels].sum() / total), 1.0)

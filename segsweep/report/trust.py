@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,10 @@ import pyarrow.parquet as pq
 from segsweep.report.facts import Facts, Row
 from segsweep.report.figures import LEGEND, Figure, plain
 
+AT_BOUND = "*"  # beside a temperature
+LISTED = 6  # temperatures that stand one by one
+# how a T was fitted that is reported on other images; None: by a version that did not say
+WAYS = {None: "of the other folds", "others": "of the other folds", "halves": "its own"}
 LINES = 8  # cells in one figure, the best first
 TICKS = [0.125, 0.25, 0.5, 1, 2, 4, 8, 16]  # of temperature
 DIAGRAMS = 4  # reliability diagrams, of the best cells
@@ -136,21 +140,56 @@ def _temperatures(facts: Facts, rows: Sequence[Row]) -> Part | None:
     ]  # fmt: skip
     table = []
     for config_id, label in named.items():
-        own = {
-            row["metric"]: row for row in whole if row["config_id"] == config_id and row["fitted"]
-        }
-        if all(metric in own for metric in METRICS):
-            cells = [f"{own['nll']['temperature']:.3f}"]
-            for metric in METRICS:
-                value, gain = own[metric]["value"], own[metric]["gain"]
-                cells += [f"{value + gain:.4f}", f"{value:.4f}"]
-            table.append([label, *cells])
+        own = [row for row in whole if row["config_id"] == config_id and row["fitted"]]
+        table += _held_out(label, own)
     lead = (
-        "Logits are divided by T; the point on each line is the fitted T, and the table shows what "
-        "it does to validation images that it was not fitted on. Lower is better."
+        "Logits are divided by T; the point on each line is the T of all validation images. The "
+        "table shows images that T was not fitted on, and the T's that were used for them: those "
+        "of the other folds, and of each fold model its own, as it is exported, fitted on one half "
+        "of its images and measured on the other. Lower is better."
     )
-    head = ["cell", "T", "NLL at T = 1", "fitted", "ECE at T = 1", "fitted"]
-    return Part("Temperature", lead, drawn, head, table)
+    if any(star for *_, star in table):
+        lead += f" {AT_BOUND} No minimum was found: T is at its bound."
+    lead += "".join(f" {line}" for line in _at_ends(named, whole))
+    head = ["cell", "T", "T used", "NLL at T = 1", "held out", "ECE at T = 1", "held out"]
+    return Part("Temperature", lead, drawn, head, [cells for *cells, _ in table])
+
+
+def _held_out(label: str, fitted: Sequence[Row]) -> list[list[str]]:
+    """A row of cells for each way that T was fitted; the last is AT_BOUND where it is at one."""
+    table = []
+    for fit, words in WAYS.items():
+        own = {row["metric"]: row for row in fitted if row.get("fit") == fit}
+        if not all(metric in own for metric in METRICS):
+            continue
+        star = AT_BOUND if own["nll"].get("at_bound") else ""
+        used = own["nll"].get("used")
+        cells = [label, words, f"{_several(used)}{star}" if used else f"not recorded{star}"]
+        for metric in METRICS:
+            value, gain = own[metric]["value"], own[metric]["gain"]
+            cells += [f"{value + gain:.4f}", f"{value:.4f}"]
+        table.append([*cells, star])
+    return table
+
+
+def _several(values: Sequence[float]) -> str:
+    if len(values) <= LISTED:
+        return ", ".join(f"{value:.3f}" for value in values)
+    return f"{min(values):.3f} to {max(values):.3f}"
+
+
+def _at_ends(named: dict[str, str], rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence for each curve that is lowest at the end of the grid."""
+    for metric in METRICS:
+        ends = {
+            named[row["config_id"]]: row["temperature"]
+            for row in rows
+            if row["metric"] == metric and not row["fitted"] and row.get("at_bound")
+            if row["config_id"] in named
+        }
+        for label, temperature in ends.items():
+            what = f"The {metric.upper()} of {label}"
+            yield f"{what} is lowest at the grid's end, T = {temperature:.3g}."
 
 
 def _named(facts: Facts, rows: Sequence[Row]) -> dict[str, str]:
@@ -165,7 +204,7 @@ def _curves(named: dict[str, str], rows: Sequence[Row], title: str) -> Figure:
     for i, (config_id, label) in enumerate(named.items()):
         own = [row for row in rows if row["config_id"] == config_id]
         grid = sorted((r["temperature"], r["value"]) for r in own if not r["fitted"])
-        fitted = [row["temperature"] for row in own if row["fitted"]]
+        fitted = [r["temperature"] for r in own if r["fitted"] and r["temperature"] is not None]
         data.append(_line(label, f"--c{i}", grid))
         if fitted and grid:
             steps, values = zip(*grid, strict=True)

@@ -14,8 +14,9 @@ from segsweep.tracking.writer import describe
 
 JOB = "calibration"
 COLUMNS = (
-    "of", "fold", "dataset", "region", "scaling", "score", "temperature", "fitted", "metric",
-    "value", "low", "high", "gain", "gain_low", "gain_high",
+    "of", "fold", "dataset", "region", "scaling", "score", "temperature", "fitted", "fit",
+    "at_bound", "metric", "value", "low", "high", "gain", "gain_low", "gain_high", "error",
+    "no_interval",
 )  # fmt: skip
 REMEMBERED = "calibration.json"  # in the run directory's wandb/: the run of each config
 DIAGRAM = ("scaling", "bin", "pixels", "confidence", "accuracy")  # columns of reliability diagrams

@@ -157,7 +157,7 @@ def test_a_mask_model_has_temperatures_inside_and_scores_of_its_own(tmp_path: Pa
     calibrate(str(done.run_directory), runner="inline")
     rows = pq.read_table(done.run_directory / "results/calibration.parquet").to_pylist()
     own_rows = [row for row in rows if row["scaling"] == "inside"]
-    assert {row["temperature"] for row in own_rows} == {0.25, 1.0, 4.0}
+    assert {row["temperature"] for row in own_rows} >= {0.25, 1.0, 4.0}
     assert all(row["accuracy"] is not None and row["miou"] is not None for row in own_rows)
     found = pq.read_table(done.run_directory / "results/anomaly.parquet").to_pylist()
     assert {row["score"] for row in found} == set(scores)

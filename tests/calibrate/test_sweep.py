@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from segsweep.calibrate import anomaly, redraw
@@ -14,9 +15,10 @@ from segsweep.calibrate import sweep as module
 from segsweep.calibrate.logits_file import Logits
 from segsweep.calibrate.pool import ensemble, halves, pool
 from segsweep.calibrate.sweep import sweep
-from segsweep.calibrate.temperatures import grid
+from segsweep.calibrate.temperatures import grid, widened, wider
 from segsweep.calibration.reliability import ReliabilitySweep
 from segsweep.errors import CalibrationError, RunError, SegsweepError
+from segsweep.export.members import Ensemble
 from segsweep.spec.shape import Temperatures
 
 TRUE_T = 2.5
@@ -134,6 +136,66 @@ def test_an_ensemble_is_the_mean_of_probabilities_and_has_a_temperature_of_its_o
     np.testing.assert_allclose(same.logits, two[0].values, rtol=1e-3, atol=1e-3)
     found = sweep(same, [1.0], scalings=False)
     assert found.fit.temperature == pytest.approx(TRUE_T, rel=0.02)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_an_ensemble_of_very_sure_models_is_the_one_that_is_exported(classes: int) -> None:
+    """Members with logits of 200 and 220: no certainty is lost on the way."""
+    generator = np.random.default_rng(4)
+    channels = 1 if classes == 2 else classes
+    values = [200.0 * generator.standard_normal((24, channels)) for _ in range(2)]
+    values[0][0], values[1][0] = 200, 220
+    parts = [of(one, np.zeros(24, np.uint8), 4) for one in values]
+    members = [torch.nn.Identity(), torch.nn.Identity()]
+    shipped = Ensemble(members)
+    for member, one in zip(members, values, strict=True):
+        logit = torch.from_numpy(one).double().view(24, channels, 1, 1)
+        member.register_forward_hook(lambda *_, logit=logit: logit)
+    expected = shipped(torch.zeros(1)).view(24, channels).numpy()
+    np.testing.assert_allclose(ensemble(parts, "x").logits, expected, rtol=1e-5, atol=1e-4)
+    assert np.abs(expected).max() > 100
+
+
+def test_the_grid_is_widened_where_a_metric_is_best_at_its_end() -> None:
+    own = pool([logits()], [0], "x")  # T = 2.5
+    asked = grid(Temperatures(min=0.5, max=2.0, steps=5))
+    narrow = sweep(own, asked, scalings=False)
+    assert narrow.temperatures == asked
+    last = [row for row in narrow.rows if row["at_bound"] and not row["fitted"]]
+    assert {row["temperature"] for row in last} == {2.0}
+    assert {row["metric"] for row in last} >= {"nll", "brier", "ece"}
+    wide = sweep(own, asked, scalings=False, widen=True)
+    assert wide.temperatures[0] == asked[0]
+    assert 2.5 < wide.temperatures[-1] <= 20
+    steps = np.diff(np.log(wide.temperatures))
+    assert steps == pytest.approx(steps[0])
+    assert not any(row["at_bound"] for row in wide.rows)
+    assert widened(asked, wide.temperatures) == (
+        f"a metric is best at the end of the grid of T, which was widened up to "
+        f"{wide.temperatures[-1]:.3g}"
+    )
+    assert widened(asked, asked) is None
+
+
+def test_a_grid_ends_where_a_fitted_temperature_does() -> None:
+    asked = grid(Temperatures(min=0.25, max=4.0, steps=5))
+    found, more = list(asked), wider(asked, {4.0})
+    while more:
+        found += more
+        more = wider(found, {found[-1]})
+    assert found == pytest.approx([0.25, 0.5, 1, 2, 4, 8, 16])
+    assert wider([1.0], {1.0}) == []
+    assert wider(asked, {1.0}) == []
+    assert min(wider(asked, {0.25})) == pytest.approx(0.0625)
+
+
+def test_a_gain_of_nothing_is_no_negative_zero() -> None:
+    found = TestDrawsOfAnomalies().made()
+    one = anomaly.detect(found, [1.0, 2.0], ["msp"], "x", fitted=np.full(8, 1.0))
+    for row in anomaly.rows([({"of": "fold"}, one)], [1.0, 2.0], 1.0, {"of": "config"}):
+        if row["temperature"] == 1.0 and not row["fitted"]:
+            assert str(row["gain"]) == "0.0"
+            assert str(row["gain_low"]) == str(row["gain_high"]) == "0.0"
 
 
 def test_models_of_other_pixels_are_no_ensemble() -> None:

@@ -67,7 +67,8 @@ def test_curves_table_and_diagrams_show_the_numbers_of_the_files(tmp_path: Path)
     share = math.log(FITTED) / math.log(2)  # on the line between its neighbours, 1 and 2
     assert point["y"] == pytest.approx([nll(1) + share * (nll(2) - nll(1))])
     assert read.tables["probabilities"][0][1] == [
-        "unet_vanilla/dice", "1.700", "0.7900", "0.3100", "0.7900", "0.3100"
+        "unet_vanilla/dice", "of the other folds", "not recorded",
+        "0.7900", "0.3100", "0.7900", "0.3100",
     ]  # fmt: skip
     diagram = read.trace("reliability-0", "as trained")
     assert (diagram["x"], diagram["y"]) == ([0.6, 0.9], [0.5, 0.7])  # an empty bin is no point
@@ -91,3 +92,31 @@ def test_damaged_or_missing_files_leave_the_section_out(tmp_path: Path) -> None:
     read = Report(report.write(run)[0])
     assert "probabilities" not in read.tables
     assert not any("temperature" in name for name in read.figures)
+
+
+def test_the_temperatures_that_a_number_was_measured_with_stand_beside_it(tmp_path: Path) -> None:
+    run, _ = calibrated(tmp_path)
+    path = run.path / "results" / "calibration.parquet"
+    table = pq.read_table(path).to_pylist()
+    for row in table:
+        row |= {"used": [row["temperature"]], "fit": None, "at_bound": False}
+        if row["of"] == "config" and row["temperature"] == 4.0:
+            row["at_bound"] = row["metric"] == "ece"
+        if row["fitted"]:
+            row |= {"fit": "others", "used": [0.698, 1.872]}
+    shipped = [
+        {**row, "fit": "halves", "used": [0.6, 20.0], "value": 0.3, "gain": 0.49, "at_bound": True}
+        for row in table if row["fitted"]
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist([*table, *shipped]), path)
+    read = Report(report.write(run)[0])
+    assert read.tables["probabilities"][0][1:] == [
+        ["unet_vanilla/dice", "of the other folds", "0.698, 1.872",
+         "0.7900", "0.3100", "0.7900", "0.3100"],
+        ["unet_vanilla/dice", "its own", "0.600, 20.000*", "0.7900", "0.3000", "0.7900", "0.3000"],
+    ]  # fmt: skip
+    text = (run.path / "report.html").read_text()
+    assert "No minimum was found: T is at its bound" in text
+    assert "lowest at the grid&#39;s end, T = 4" in text
+    point = read.figures["temperature-nll"]["data"][1]
+    assert point["x"] == [FITTED]
