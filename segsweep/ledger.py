@@ -25,6 +25,10 @@ end        trial_id, status, stopped_by, error, node
 revive     config_id, cell
 champion   cell, config_id
 holdout    trial_id, loss and scores, counts kept beside the checkpoint
+runtime    config_id, runtime_ms (of an image, at the least), runtime_spread_ms (between turns),
+           runtime_turns, runtime_repeats, runtime_device, runtime_threads, runtime_precision,
+           architecture (configs that share it share the timing), timing (number; those of one were
+           timed in turn)
 close      status (how the launch ended), undecided
 ========== ====================================================================================
 """
