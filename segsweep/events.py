@@ -120,8 +120,11 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = {
     "holdout": {**_TRIAL, "holdout_*": "loss and scores", "score_errors?": "as of an epoch"},
     "runtime": {
         "config_id": "the champion",
-        "runtime_ms": "milliseconds per image",
+        "runtime_ms": "milliseconds per image, at the least",
+        "runtime_spread_ms": "between turns",
         "runtime_*": "under what it was measured",
+        "architecture": "configs that share it share the timing",
+        "timing": "number; those of one were timed in turn",
     },
     "close": {
         "status": "how the launch ended: done or interrupted",

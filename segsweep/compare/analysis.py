@@ -137,6 +137,7 @@ def analyse(
              if pair.told_apart and pair.better == read.best[0].best.config_id}  # fmt: skip
     rows = [_standing(read, i, folds, held, apart) for i in range(len(read.best))]
     tied = [row for row in rows if row.tied]
+    fastest = candidates.fastest([c.best for c, r in zip(read.best, rows, strict=True) if r.tied])
     drawn = {where: Drawn(f.images is not None, f.groups, f.refused)
              for where, f in (("folds", folds), ("holdout", held)) if f}  # fmt: skip
     spec = runs[0].spec
@@ -152,8 +153,9 @@ def analyse(
         final=all(together.done(run) for run in runs),
         tests=tests,
         tied=[row.config_id for row in tied],
-        fastest=_least([(row.runtime_ms, row.config_id) for row in tied]),
-        smallest=_least([(row.parameters, row.config_id) for row in tied]),
+        fastest=fastest[0] if fastest else None,
+        equally_fast=fastest,
+        smallest=_smallest(tied),
         effects=effects(
             [r.levels for r in rows], [r.mean for r in rows], goal=read.goal, alpha=alpha
         ),
@@ -315,9 +317,12 @@ def _beyond(read: _Read, best: Candidate) -> list[float]:
     return [] if scores is None else scores[0].mean(axis=1).tolist()
 
 
-def _least(values: Sequence[tuple[float | None, str]]) -> str | None:
-    known = [(value, name) for value, name in values if value is not None]
-    return min(known)[1] if known else None
+def _smallest(tied: Sequence[Standing]) -> str | None:
+    """Of those with the fewest parameters the best; None where all have as many."""
+    known = [(row.parameters, at) for at, row in enumerate(tied) if row.parameters is not None]
+    if len(known) > 1 and len({parameters for parameters, _ in known}) == 1:
+        return None
+    return tied[min(known)[1]].config_id if known else None
 
 
 def _importances(read: _Read) -> Importances:

@@ -104,7 +104,10 @@ def _tied(found: Comparison, best: Ranked) -> str:
     if found.fastest is None:
         return f"{text}."
     fastest = found.standing(found.fastest)
-    who = "it is also the" if fastest.config_id == best.config_id else f"{fastest.label} is the"
+    if len(found.equally_fast) > 1:
+        who = f"{listed([found.standing(name).label for name in found.equally_fast])} are the"
+    else:
+        who = "it is also the" if fastest.config_id == best.config_id else f"{fastest.label} is the"
     return f"{text}; of all these {who} fastest, at {fastest.runtime_ms:.2g} ms an image."
 
 
