@@ -373,13 +373,13 @@ def test_decodes_over_images_is_one_for_many_trials(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    real = decoding._decode
+    real = decoding._Work.decode
 
     def count(*args: Any) -> Any:
         decoded.append(1)
         return real(*args)
 
-    monkeypatch.setattr(decoding, "_decode", count)
+    monkeypatch.setattr(decoding._Work, "decode", count)
     root = make_folder(tmp_path / "data", 9)
     dataset = {"name": "folder", "root": str(root), "image_size": [32, 32], "holdout": 0.25}
     outcome = run(tmp_path, dataset=dataset)

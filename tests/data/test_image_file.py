@@ -152,6 +152,18 @@ def test_colours_are_read_as_stored_whatever_is_visible(
     assert picture.alpha == found
 
 
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_alpha_turns_with_the_colours(kind: str, tmp_path: Path) -> None:
+    pixels = np.dstack([GREY, GREY, GREY, COLOUR[..., 1]])
+    Image.fromarray(pixels).save(tmp_path / f"a.{kind}", exif=tagged(6), **LOSSLESS[kind])
+    found = read_mask(tmp_path / f"a.{kind}")
+    np.testing.assert_array_equal(found.values, TURNED[6](GREY))
+    assert found.alpha is not None
+    np.testing.assert_array_equal(found.alpha, TURNED[6](COLOUR[..., 1]))
+    image = read_image(tmp_path / f"a.{kind}").pixels
+    np.testing.assert_array_equal(image, TURNED[6](pixels[..., :3]))
+
+
 @pytest.mark.parametrize("kind", ["png", "tif", "webp"])
 def test_a_picture_in_its_alpha_alone_is_refused(kind: str, tmp_path: Path) -> None:
     pixels = np.dstack([np.full((5, 7, 3), 30, np.uint8), GREY])

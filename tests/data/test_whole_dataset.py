@@ -351,6 +351,15 @@ class TestPages:
         assert "03.tif: the mask has 3 pages, its image 1: which is the mask?" in refused(root)
 
 
+def test_both_files_of_a_pair_are_named_where_both_are_damaged(tmp_path: Path) -> None:
+    root = disks(tmp_path / "data", white, count=4)
+    for kind in ("images", "masks"):
+        (root / kind / "02.png").write_bytes(b"broken")
+    text = refused(root)
+    assert str(root / "images/02.png") in text
+    assert str(root / "masks/02.png") in text
+
+
 def test_images_that_lose_all_of_a_class_are_counted(tmp_path: Path) -> None:
     """Lines of one pixel: of eight rows one is left."""
     rows = np.random.default_rng(0).permutation(512)[:40]

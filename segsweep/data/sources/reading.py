@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,9 @@ from segsweep.data.image_file import depth_of, read_image, read_mask, to_bytes
 from segsweep.data.sources.base import Sample
 from segsweep.data.sources.meaning import Meaning, Settled, Table
 from segsweep.data.sources.seen import MOST_CODES, Look, Seen, coded, image_seen
-from segsweep.errors import DataError
+from segsweep.errors import DataError, Problem
+
+T = TypeVar("T")
 
 
 class Reading(ABC):
@@ -53,9 +56,22 @@ def look_at(image: Path, mask: Path | None) -> Look:
     Raises:
         DataError: see `Source.look`.
     """
-    picture = read_image(image)
+    problems: list[Problem] = []
+    picture = _read(read_image, image, problems)
+    stored = _read(read_mask, mask, problems) if mask is not None else None
+    if picture is None or problems:
+        raise DataError(problems)
     seen = image_seen(picture, image)
-    if mask is None:
+    if stored is None or mask is None:
         return Look(picture.pixels, np.zeros(picture.pixels.shape[:2], np.uint8), Seen(seen))
-    codes, of_mask = coded(read_mask(mask), mask)
+    codes, of_mask = coded(stored, mask)
     return Look(picture.pixels, codes, Seen(seen, of_mask))
+
+
+def _read(read: Callable[[Path], T], path: Path, problems: list[Problem]) -> T | None:
+    """What ``read`` gives; None where it cannot, and why goes to ``problems``."""
+    try:
+        return read(path)
+    except DataError as error:
+        problems += error.problems
+        return None
