@@ -125,10 +125,11 @@ class Desk:
     def run(self, line: str, place: str) -> Result:
         words = shlex.split(line)
         assert words[0] == "segsweep", line
-        inline = words[1] in ("launch", "calibrate") and "--runner" not in words
+        cheaper = ["--runner", "inline"] if words[1] in ("launch", "calibrate") else []
+        cheaper = ["--no-onnx"] if words[1] == "export" else cheaper
         with self.patch.context() as patch:
             patch.chdir(place)
-            return self.type(*words[1:], *(["--runner", "inline"] if inline else []))
+            return self.type(*words[1:], *([] if "--runner" in words else cheaper))
 
     def follow(self, **instead: str) -> None:
         """Run what was made since the last time, as it was printed; placeholders are filled in."""
