@@ -117,7 +117,10 @@ def time_in_turn(
         By name ``runtime_ms``, the least, ``runtime_spread_ms`` between turns, and under what it
         was measured (``runtime.Turns``); or ``error`` where a model cannot be timed.
     """
-    places = {name: directory(shared.run_directory, *rest) for name, *rest in items}
+    places = {
+        name: directory(shared.run_directory, config_id, fold, replicate)
+        for name, config_id, fold, replicate in items
+    }
     turns: dict[str, list[runtime.Runtime]] = {name: [] for name in places}
     errors: dict[str, str] = {}
     device = device_of(shared.gpu)

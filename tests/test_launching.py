@@ -600,7 +600,7 @@ def test_a_broken_gpu_is_no_matter_of_one_champion(monkeypatch: pytest.MonkeyPat
     data: Any = None
     shared = [
         (closing.score_holdout, closing.Shared(data, "", 1, 0.0), ("t", "c", 0, 0)),
-        (closing.time_champion, closing.Timing("", 2, 1, 0.0), ("c", 0, 0)),
+        (closing.time_in_turn, closing.Timing("", 2, 1, 0.0), [("a", "c", 0, 0)]),
     ]  # fmt: skip
     for function, given, item in shared:
         with pytest.raises(RuntimeError, match="illegal"):

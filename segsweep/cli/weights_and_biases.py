@@ -190,8 +190,9 @@ def _show_imported(
             console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
     if out is None:
         return
-    then, when = command("validate", out), ""
-    if made.missing:
+    if not made.missing:
+        then, when = command("validate", out), ""
+    else:
         given = [part for one in [*overrides, *made.fill] for part in ("--set", one)]
         given += [] if made.fill else ["--set", "KEY=VALUE"]
         then, when = command("import-wandb", file, "--out", out, *given), ", with your values,"

@@ -44,7 +44,7 @@ def try_out(model: nn.Module, name: str, *, channels: int, image_size: tuple[int
     found = size_problems(model, name, channels=channels, image_size=image_size)
     if found:
         return Tried(found)
-    errors = []
+    errors: list[str] = []
     for least in range(1, MOST + 1):
         error = _train(model, least, image_size)
         if not error:
@@ -53,7 +53,7 @@ def try_out(model: nn.Module, name: str, *, channels: int, image_size: tuple[int
             return Tried([], least, next(iter(errors), ""), (height, width) if better else None)
         errors.append(error)
     height, width = image_size
-    what = f"{name}: {MOST} images of {height}×{width} do not go through in training: {error}"
+    what = f"{name}: {MOST} images of {height}×{width} do not go through in training: {errors[-1]}"
     return Tried([Problem(what, hint="choose another model or image size")])
 
 
