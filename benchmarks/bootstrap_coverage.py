@@ -336,8 +336,12 @@ def main() -> None:
     given = parser.parse_args()
     cases = [NONE, *map(str, GROUPS), *UNEVEN]
     users = [given.only] if given.only else list(USERS)
-    jobs = [(user, case, min(given.sets, 5) if case == NONE else given.sets) for case in reversed(cases) for user in users
-            if not (user == "evaluate" and case in UNEVEN)]  # fmt: skip
+    jobs = [
+        (user, case, min(given.sets, 5) if case == NONE else given.sets)
+        for case in reversed(cases)
+        for user in users
+        if not (user == "evaluate" and case in UNEVEN)
+    ]
     began = time.monotonic()
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as workers:
         futures = [workers.submit(measure, *job) for job in jobs]
