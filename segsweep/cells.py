@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from segsweep import losses, models, optim, space
+from segsweep.batches import smallest
 from segsweep.data import augment
 from segsweep.errors import Problem, UserError
+from segsweep.models.fit import Tried
 from segsweep.pairs import loss_problems, metric_problems, native_problems
 from segsweep.registry import suggest
 from segsweep.search.sampler import budget
-from segsweep.space import Cell
+from segsweep.space import BATCH_SIZE, Cell
 from segsweep.spec import SweepSpec, Train
 
 DEFAULT_CONFIGS = 8  # a cell, where there are parameters to search
@@ -243,10 +245,13 @@ def _value_problems(config: Mapping[str, Any], path: str) -> list[Problem]:
 
 
 def meaning_problems(
-    spec: SweepSpec, cells: list[Cell], names: Sequence[str], found: Found
+    spec: SweepSpec,
+    cells: list[Cell],
+    names: Sequence[str],
+    tried: models.TriedModels,
+    found: Found,
 ) -> None:
     """Do metric, losses and models fit data with these classes and that image size?"""
-    classes = len(names)
     for where, problem in metric_problems(spec.metric, names):
         found(where, problem)
     for problem in loss_problems(spec.metric, cells):
@@ -262,35 +267,92 @@ def meaning_problems(
                 found(f"factors.loss ({loss})", problem)
         if model not in seen:
             seen.add(model)
-            size = spec.dataset.image_size
-            for problem in models.problems(cell.config["model"], classes=classes, image_size=size):
+            for problem in tried.of(cell.config["model"]).problems:
                 found(f"factors.model ({model})", problem)
-    if cells:
-        _searched_problems(spec, cells, names, found)
+    _searched_problems(cells, names, tried, found)
 
 
 def _searched_problems(
-    spec: SweepSpec, cells: list[Cell], names: Sequence[str], found: Found
+    cells: list[Cell], names: Sequence[str], tried: models.TriedModels, found: Found
 ) -> None:
     """As above for the ends, or all values, of searched model and loss parameters."""
     told: set[tuple[str, str]] = set()
     for cell in cells:
-        for path, parameter in cell.parameters.items():
-            section = path.split(".")[0]
-            if section not in ("model", "loss") or space.mistakes(parameter):
-                continue
+        for path, config in _probed(cell, ("model", "loss")):
+            problems = (
+                losses.fit_problems(config["loss"], classes=names)
+                if path.startswith("loss.")
+                else tried.of(config["model"]).problems
+            )
+            for problem in problems:
+                if (path, problem.what) not in told:
+                    told.add((path, problem.what))
+                    found(f"parameters.{path}", replace(problem, key=""))
+
+
+def _probed(cell: Cell, sections: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Configs of a cell with the ends, or all values, of each searched parameter of some sections.
+
+    Yields:
+        The parameter's path, and the config.
+    """
+    for path, parameter in cell.parameters.items():
+        if path.split(".")[0] in sections and not space.mistakes(parameter):
             for value in space.probes(parameter):
                 config = cell.fill({path: value})
-                if _value_problems(config, path):
-                    continue
-                problems = (
-                    losses.fit_problems(config["loss"], classes=names)
-                    if section == "loss"
-                    else models.problems(
-                        config["model"], classes=len(names), image_size=spec.dataset.image_size
-                    )
-                )
-                for problem in problems:
-                    if (path, problem.what) not in told:
-                        told.add((path, problem.what))
-                        found(f"parameters.{path}", replace(problem, key=""))
+                if not _value_problems(config, path):
+                    yield path, config
+
+
+def batch_problems(
+    spec: SweepSpec,
+    cells: Sequence[Cell],
+    tried: models.TriedModels,
+    found: Found,
+    trained_on: Mapping[int, int] | None = None,
+) -> None:
+    """Does every model train with the smallest batch that may come?
+
+    Args:
+        spec: the sweep.
+        cells: of it.
+        tried: the models.
+        found: is told each mistake.
+        trained_on: images that each fold is trained on, for the last batch of an epoch; None looks
+            at the batch size alone.
+    """
+    told: set[str] = set()
+    for cell in cells:
+        if BATCH_SIZE in cell.parameters and space.mistakes(cell.parameters[BATCH_SIZE]):
+            continue
+        sizes = sorted({*cell.bounds(BATCH_SIZE), *map(int, cell.own(BATCH_SIZE))})  # type: ignore[arg-type]
+        configs = [cell.config, *(config for _, config in _probed(cell, ("model",)))]
+        one = max((tried.of(config["model"]) for config in configs), key=lambda one: one.least)
+        label = cell.levels["model"]
+        if one.least > max(1, sizes[0]) and trained_on is None and label not in told:
+            told.add(label)
+            found(_key(spec, BATCH_SIZE), _too_small(one, label, spec.dataset.image_size))
+        for fold, images in (trained_on or {}).items():
+            last = min(smallest(images, size) for size in sizes)
+            if last < one.least and label not in told:
+                told.add(label)
+                what = f"{label} is trained on a batch of {last} in fold {fold}, of {images} images"
+                hint = f"it takes {one.least} or more ({one.why}): add images"
+                found("dataset", Problem(what, hint=hint))
+
+
+def _too_small(one: Tried, label: str, image_size: tuple[int, int]) -> Problem:
+    height, width = image_size
+    what = f"{label} cannot be trained with batches of one image of {height}×{width}: {one.why}"
+    hint = f"the smallest batch that works is {one.least}: set train.batch_size to that or more"
+    if one.larger is not None:
+        hint += f"; with dataset.image_size {one.larger[0]}×{one.larger[1]}, 1 would work"
+    return Problem(what, hint=hint)
+
+
+def _key(spec: SweepSpec, path: str) -> str:
+    """Where the sweep file says what a path of the trial config is."""
+    for section, keys in (("parameters", spec.parameters), ("factors", spec.factors)):
+        if path in keys:
+            return f"{section}.{path}"
+    return path

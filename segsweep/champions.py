@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from segsweep import closing
+from segsweep import closing, models
 from segsweep.calibrate.keep import keep
 from segsweep.check import Checked
+from segsweep.identity import digest
 from segsweep.interrupt import Interrupt
 from segsweep.ledger import Ledger
+from segsweep.results import timings
 from segsweep.runners import Runner
 from segsweep.state import SearchState
 
@@ -67,16 +71,37 @@ class Closing:
             self.interrupt.check()
 
     def _time(self) -> None:
-        """Time each champion's model, alone."""
-        spec = self.checked.spec
-        timed = {event["config_id"] for event in self.ledger.events if event["event"] == "runtime"}
+        """Time the champions' models, alone and in turn; those of one architecture share a timing.
+
+        Timings of two moments say nothing about each other. So where one is missing all are made
+        anew.
+        """
+        spec, cells = self.checked.spec, {cell.name for cell in self.checked.cells}
+        wanted = [c for cell, c in self.state.champions.items() if cell in cells]
+        known = timings(self.ledger.events)
+        rounds = {known[name].timing if name in known else None for name in wanted}
+        if not wanted or (len(rounds) == 1 and None not in rounds):
+            return
+        groups: dict[str, list[str]] = {}
+        for name in wanted:
+            groups.setdefault(architecture(self.state.configs[name].config), []).append(name)
         classes, cpus = len(self.checked.data.classes), spec.resources.cpu
         shared = closing.Timing(str(self.place), classes, cpus, self.gpu)
-        items = [(c, *spec.slots[0]) for c in self.state.champions.values() if c not in timed]
-        results = self.runner.map(closing.time_champion, shared, items, spec, alone=True)
-        for item, found in zip(items, results, strict=True):
-            if "error" in found:
-                self.notes.append(f"config {item[0]} {found['error']}")
-            else:
-                self.ledger.append("runtime", config_id=item[0], **found)
-            self.interrupt.check()
+        items = [(key, own[0], *spec.slots[0]) for key, own in groups.items()]
+        (found,) = self.runner.map(closing.time_in_turn, shared, [items], spec, alone=True)
+        number = 1 + max((one.timing or 0 for one in known.values()), default=0)
+        for key, names in groups.items():
+            own = found if "error" in found else found[key]
+            for name in names:
+                if "error" in own:
+                    self.notes.append(f"config {name} {own['error']}")
+                else:
+                    told = {"architecture": key, "timing": number, **own}
+                    self.ledger.append("runtime", config_id=name, **told)
+        self.interrupt.check()
+
+
+def architecture(config: Mapping[str, Any]) -> str:
+    """A name for all that the time of a trial config's model hangs on, whatever its weights are."""
+    size, precision = config["dataset"]["image_size"], config["train"]["precision"]
+    return digest([models.bare(config["model"]), size, precision])[:12]

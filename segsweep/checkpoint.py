@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from segsweep import checksum
 from segsweep.errors import TrialError
+from segsweep.identity import with_neutral
 
 HEADER = "segsweep"
 
@@ -57,6 +58,8 @@ def load(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         checksum.verify(path)
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[HEADER])
+            if isinstance(facts.get("config"), dict):
+                facts["config"] = with_neutral(facts["config"])
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise TrialError(f"checkpoint {path} cannot be read: {error}") from error

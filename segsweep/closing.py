@@ -1,8 +1,8 @@
-"""The closing stage: the champions meet the holdout, once, and are timed."""
+"""The closing stage: the champions meet the holdout, once, and are timed in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ def score_holdout(shared: Shared, item: tuple[str, str, int, int]) -> dict[str, 
     checkpoint.save(Path(place) / HOLDOUT, {"matrix": torch.from_numpy(result.matrix)}, kept)
     values = scores(result.matrix, data.classes) | result.extras
     found = {f"holdout_{name}": value for name, value in values.items()}
-    return {"holdout_loss": result.loss, **found}
+    errors = {"score_errors": result.errors} if result.errors else {}
+    return {"holdout_loss": result.loss, **found, **errors}
 
 
 def _evaluate(
@@ -101,37 +102,59 @@ class Timing:
     gpu: float
 
 
-def time_champion(shared: Timing, item: tuple[str, int, int]) -> dict[str, Any]:
-    """Milliseconds that a config's model takes for an image, from the checkpoint of one trial.
+def time_in_turn(
+    shared: Timing, items: Sequence[tuple[str, str, int, int]]
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds that models take for an image, each from the checkpoint of one trial.
+
+    All of them are timed in this process, in turn; one at a time is in memory.
 
     Args:
         shared: place, classes, and what a trial has of the machine.
-        item: config id, fold and replicate.
+        items: what each model is called, and its trial's config id, fold and replicate.
 
     Returns:
-        ``runtime_ms`` and under what it was measured (``runtime.Runtime``). Where it cannot be
-        timed, ``error``.
+        By name ``runtime_ms``, the least, ``runtime_spread_ms`` between turns, and under what it
+        was measured (``runtime.Turns``); or ``error`` where a model cannot be timed.
     """
-    place = directory(shared.run_directory, *item)
+    places = {name: directory(shared.run_directory, *rest) for name, *rest in items}
+    turns: dict[str, list[runtime.Runtime]] = {name: [] for name in places}
+    errors: dict[str, str] = {}
     device = device_of(shared.gpu)
-    prepare_process(0, shared.cpus, device)
-    try:
-        tensors, facts = checkpoint.load(place / BEST)
-        height, width = facts["config"]["dataset"]["image_size"]
-        found = runtime.measure(
-            model_of(tensors, facts, shared.classes, device),
-            (height, width),
-            device=device,
-            precision=facts["config"]["train"]["precision"],
-        )
-    except CANNOT as error:
-        if process_is_broken(error):
-            raise
-        return {"error": f"cannot be timed: {first_line(error)}"}
+    for name in runtime.order(list(places)):
+        if name in errors:
+            continue
+        prepare_process(0, shared.cpus, device)  # which frees what the model before has held
+        try:
+            turns[name].append(_turn(places[name] / BEST, shared.classes, device))
+        except CANNOT as error:
+            if process_is_broken(error):
+                raise
+            errors[name] = f"cannot be timed: {first_line(error)}"
+    return {
+        name: {"error": errors[name]} if name in errors else _told(runtime.together(own))
+        for name, own in turns.items()
+    }
+
+
+def _turn(path: Path, classes: int, device: torch.device) -> runtime.Runtime:
+    tensors, facts = checkpoint.load(path)
+    height, width = facts["config"]["dataset"]["image_size"]
+    return runtime.measure(
+        model_of(tensors, facts, classes, device),
+        (height, width),
+        device=device,
+        precision=facts["config"]["train"]["precision"],
+        repeats=runtime.TURN_REPEATS,
+        seconds=runtime.TURN_SECONDS,
+    )
+
+
+def _told(found: runtime.Turns) -> dict[str, Any]:
     return {
         "runtime_ms": found.milliseconds,
-        "runtime_least_ms": found.least,
-        "runtime_most_ms": found.most,
+        "runtime_spread_ms": found.spread,
+        "runtime_turns": found.turns,
         "runtime_repeats": found.repeats,
         "runtime_device": found.device,
         "runtime_threads": found.threads,

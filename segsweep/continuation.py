@@ -54,6 +54,9 @@ def refuse_other_sweep(before: Run, checked: Checked) -> None:
     old, new = spec_module.to_plain(before.spec), spec_module.to_plain(checked.spec)
     if new["train"]["precision"] == "auto":
         new["train"]["precision"] = old["train"]["precision"]
+    for key in _replaced(old) & _replaced(new):  # no trial reads what the file says
+        old["train"].pop(key, None)
+        new["train"].pop(key, None)
     old["dataset"].pop("root")
     new["dataset"].pop("root")
     hint = "give the sweep another name, or undo the change"
@@ -67,9 +70,8 @@ def refuse_other_sweep(before: Run, checked: Checked) -> None:
         change = _difference(", ".join(old["factors"]), ", ".join(new["factors"]))
         what = f"the factors themselves have changed since the run began ({change})"
         problems.append(Problem(what, str(place), "factors", hint))
-    if not problems and _of_earlier_segsweep(before):
-        what = "begun by an earlier segsweep, which gave its trials other names and seeds"
-        hint = "finish it there, or give the sweep another name"
+    if not problems and (what := _of_earlier_segsweep(before)):
+        hint = "finish it with that segsweep, or give the sweep another name"
         problems.append(Problem(what, str(place), "", hint))
     if before.split and not problems:
         problems += _other_data(before, checked)
@@ -77,17 +79,27 @@ def refuse_other_sweep(before: Run, checked: Checked) -> None:
         raise RunError(problems)
 
 
-def _of_earlier_segsweep(before: Run) -> bool:
-    """Would a config that was run have another id today? Then its trials had other seeds."""
+def _replaced(plain: Mapping[str, Any]) -> set[str]:
+    """Keys of ``train`` that every trial has from a factor or a parameter."""
+    paths = [*plain["factors"], *plain["parameters"]]
+    return {path.removeprefix("train.") for path in paths if path.startswith("train.")}
+
+
+def _of_earlier_segsweep(before: Run) -> str:
+    """Why numbers of today would not go with those that are there; empty where they do."""
+    was, version = before.identity, before.last_launch.get("version", "?")
+    if was != identity.IDENTITY_VERSION:
+        changes = [what for number, what in identity.MEANINGS.items() if number > was]
+        since = "; ".join(changes) or "it is newer than this one"
+        return f"segsweep {version} began this run, and numbers mean something else since: {since}"
     split = before.split
     event = next((e for e in before.events if e["event"] == "config"), None)
     if event is None or not split:
-        return False
-    try:
-        now = identity.config_id(event["config"], split["fingerprint"], split["folds_hash"])
-    except (KeyError, TypeError, AttributeError):  # a config of another shape
-        return True
-    return now != str(event["config_id"])
+        return ""
+    now = identity.config_id(event["config"], split["fingerprint"], split["folds_hash"])
+    if now == str(event["config_id"]):
+        return ""
+    return f"segsweep {version} began this run and gave its trials other names and seeds"
 
 
 def _other_data(before: Run, checked: Checked) -> list[Problem]:

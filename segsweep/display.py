@@ -16,10 +16,10 @@ from rich.text import Text
 from segsweep.compare import rank_state, table
 from segsweep.identity import counted, short_cells, short_params
 from segsweep.ledger import Event
-from segsweep.search.rungs import RULES
 from segsweep.space import Cell
 from segsweep.spec import SweepSpec
-from segsweep.state import ConfigState, SearchState, TrialState
+from segsweep.state import ConfigState, SearchState
+from segsweep.workload import Workload, epochs_of
 
 RANKED = 12  # rows of the live ranking
 
@@ -49,12 +49,10 @@ class Display:
         self.state = SearchState(spec.metric.name.replace("/", "_"), events)
         self.score = spec.metric.name.split("/")[-1]
         self.began = time.monotonic()
-        self.names, self.slots = {cell.name for cell in cells}, spec.slots
-        self.decided = 0.0  # epochs, run or saved
-        self.shares: dict[str, float] = {}  # the same of each config
+        self.work = Workload.of_cells(spec, cells)
         for config in self.state.configs.values():
-            self._count(config)
-        self.at_start = self.decided
+            self.work.take(config)
+        self.at_start = self.work.done
         self.live: Live | None = None
         self._lock = threading.Lock()  # the picture is drawn in a thread of its own
         self.labels = short_cells({cell.name: cell.levels for cell in cells})
@@ -81,7 +79,7 @@ class Display:
             if name is None and "trial_id" in event:
                 name = self.state.trials[event["trial_id"]].config_id
             if name in self.state.configs:  # nothing but this config has changed
-                self._count(self.state.configs[name])
+                self.work.take(self.state.configs[name])
         if self.live is None and not self.console.is_terminal:
             line = self._line(event)
             if line is not None:
@@ -109,14 +107,13 @@ class Display:
         if event["event"] != "end":
             return None
         trial = self.state.trials[event["trial_id"]]
-        done, total = self.decided, self._total()
         ended = event["status"]
         if event.get("stopped_by"):
             ended += f" by {event['stopped_by']}"
         best = trial.best(self.spec.metric.goal)
         value = f", {self.score} {best:.4f}" if best is not None else ""
         error = f", {event['error']}" if event.get("error") else ""
-        share = 100 * done / max(total, 1)
+        share = 100 * self.work.share
         name = self._trial(trial.trial_id)
         return f"[{share:3.0f} %] {name}: {ended}{value} after {len(trial.values)} epochs{error}"
 
@@ -144,23 +141,22 @@ class Display:
             return self._picture()
 
     def _picture(self) -> RenderableType:
-        done, total = self.decided, self._total()
         finished = sum(t.status == "finished" for t in self.state.trials.values())
         running = self._running()
         elapsed = time.monotonic() - self.began
-        left = self._left(done, total, elapsed)
+        left = self._left(elapsed)
         facts = f"{finished} trials finished · {duration(elapsed)} so far"
         if self.state.parked:
             facts += f" · {len(self.state.parked)} wait at a rung"
-        if done >= total:
+        if self.work.over:
             facts += " · scoring the champions"
         elif left is not None:
             facts += f" · about {duration(left)} left"
         bar = Table.grid(padding=(0, 1))
         bar.add_row(
             Text(self.spec.name, style="bold"),
-            ProgressBar(total=total, completed=done, width=40),
-            Text(f"{100 * done / max(total, 1):.0f} %", style="bold"),
+            ProgressBar(total=1.0, completed=self.work.share, width=40),
+            Text(f"{100 * self.work.share:.0f} %", style="bold"),
         )
         parts: list[RenderableType] = [bar, Text(facts, style="dim"), Text(), running]
         rows = rank_state(self.spec, self.state)
@@ -173,7 +169,7 @@ class Display:
         grid = Table.grid(padding=(0, 2))
         for trial in self.state.running():
             config = self.state.configs[trial.config_id]
-            epochs = config.config["train"]["epochs"]
+            epochs = epochs_of(config)
             last = list(trial.values.values())[-1] if trial.values else None
             value = f"{self.score} {last:.4f}" if last is not None else ""
             state = f"epoch {len(trial.values)}/{epochs}" if trial.values else "starting"
@@ -187,41 +183,8 @@ class Display:
             )
         return grid
 
-    def _left(self, done: float, total: float, elapsed: float) -> float | None:
-        here = done - self.at_start
+    def _left(self, elapsed: float) -> float | None:
+        here = self.work.done - self.at_start
         if here <= 0 or elapsed < 5:
             return None
-        return elapsed * (total - done) / here
-
-    # how far: in epochs, run or saved
-
-    def _total(self) -> float:
-        return sum(
-            cell.budget * self._expected(float(cell.config["train"]["epochs"]))
-            for cell in self.cells
-        )
-
-    def _expected(self, epochs: float) -> float:
-        """Epochs that a config costs on average where trials wait at rungs, else at the most."""
-        stopping = self.spec.early_stopping
-        rule = RULES[stopping.type](stopping.grace_period, stopping.reduction_factor, int(epochs))
-        return rule.expected_epochs(len(self.slots))
-
-    def _count(self, config: ConfigState) -> None:
-        """Bring ``decided`` up to date with one config."""
-        if config.cell in self.names:
-            before, now = self.shares.get(config.config_id, 0.0), self._epochs(config)
-            self.shares[config.config_id] = now
-            self.decided += now - before
-
-    def _epochs(self, config: ConfigState) -> float:
-        epochs = float(config.config["train"]["epochs"])
-        expected = self._expected(epochs)
-        if config.status(self.slots) != "incomplete":
-            return expected
-        run = sum(_share(trial, epochs) for trial in config.trials.values())
-        return min(0.99 * expected, run)  # one that costs more than most is not over yet
-
-
-def _share(trial: TrialState, epochs: float) -> float:
-    return epochs if trial.status == "finished" else float(len(trial.values))
+        return elapsed * (self.work.total - self.work.done) / here

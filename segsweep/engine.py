@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from segsweep.batches import part_count
 from segsweep.data.loader import Batch
 from segsweep.errors import Diverged
 from segsweep.losses import IGNORE
@@ -31,11 +32,13 @@ class Evaluation:
     """One pass over a split.
 
     Attributes:
-        loss: mean over images.
+        loss: the mean over images of each one's own loss; images without a labelled pixel have
+            none. It does not depend on the batches.
         matrix: (N, K, K) int64 confusion matrices, rows are the truth.
         indices: (N,) which image each is.
         predictions: (M, H, W) uint8 classes of the images that were asked for.
         extras: the scores that were asked for beyond those of the matrix.
+        errors: how far at most each of those is off, see ``Tally``.
     """
 
     loss: float
@@ -43,6 +46,7 @@ class Evaluation:
     indices: NDArray[np.int64]
     predictions: NDArray[np.uint8]
     extras: dict[str, float | None] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
 
 
 def device_facts() -> dict[str, Any]:
@@ -160,13 +164,12 @@ def passes(batch: Batch, micro_batch: int | None) -> list[tuple[Batch, float]]:
     """A batch in parts of nearly equal size, each with its share of the batch's loss.
 
     The share is that of the labelled pixels, so that a loss that is a mean over pixels has the
-    very gradient of the whole batch. A part of one image is made only where ``micro_batch`` is 1,
-    since batch normalisation may need two; with 2, an odd batch has one part of three.
+    very gradient of the whole batch. How many parts there are, ``batches.part_count`` says.
     """
     size = len(batch.masks)
-    if micro_batch is None or micro_batch >= size:
+    count = part_count(size, micro_batch)
+    if count == 1:
         return [(batch, 1.0)]
-    count = size // 2 if micro_batch == 2 else -(-size // micro_batch)
     parts = [
         Batch(*part)
         for part in zip(
@@ -181,6 +184,28 @@ def passes(batch: Batch, micro_batch: int | None) -> list[tuple[Batch, float]]:
     return [
         (part, own / whole if whole else len(part.masks) / size)
         for part, own in zip(parts, labelled, strict=True)
+    ]
+
+
+def image_losses(loss: nn.Module, logits: torch.Tensor, target: torch.Tensor) -> list[torch.Tensor]:
+    """The loss of each image by itself, as a float32 scalar.
+
+    A loss of a whole batch (Dice, a weighted mean) depends on the images that it happens to hold;
+    this one does not, so that it compares configs of any batch size.
+
+    Args:
+        loss: (1, C, H, W) logits and (1, H, W) labels → scalar.
+        logits: (N, C, H, W).
+        target: (N, H, W) classes, 255 where a pixel does not count.
+
+    Returns:
+        One for each image that has a labelled pixel.
+    """
+    labelled = (target != IGNORE).flatten(1).any(dim=1).tolist()
+    return [
+        loss(logits[row : row + 1], target[row : row + 1]).float()
+        for row, known in enumerate(labelled)
+        if known
     ]
 
 
@@ -207,14 +232,14 @@ def evaluate(
         Diverged: a logit is not finite.
     """
     model.eval()
-    total = torch.zeros((), device=device)
+    losses: list[torch.Tensor] = []
     tally, indices = Tally(classes, extra), []
     kept: dict[int, NDArray[np.uint8]] = {}
     for batch in batches:
         target = batch.masks.to(device, non_blocking=True).long()
         with autocast(device, precision):
             logits = model(prepare_images(batch.images, device))
-        total += loss(logits, target) * len(target)
+        losses += image_losses(loss, logits, target)
         prediction = classify(logits)
         tally.update(logits, prediction, target)
         indices.append(batch.indices)
@@ -222,9 +247,10 @@ def evaluate(
             if index in keep:
                 kept[index] = prediction[row].to(torch.uint8).cpu().numpy()
     matrix = tally.matrix()
-    mean = float(total) / len(matrix)
+    mean = float(torch.stack(losses).double().mean()) if losses else 0.0
     if not math.isfinite(mean):
         raise Diverged(f"the validation loss is {mean}")
     shape = (0, *batch.masks.shape[1:])
     predictions = np.stack([kept[i] for i in keep]) if keep else np.zeros(shape, np.uint8)
-    return Evaluation(mean, matrix, np.concatenate(indices), predictions, tally.extras())
+    seen, extras = np.concatenate(indices), tally.extras()
+    return Evaluation(mean, matrix, seen, predictions, extras, tally.errors)

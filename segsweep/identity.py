@@ -6,16 +6,29 @@ that a config which was run is found again under any name, place or budget.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-IDENTITY_VERSION = 2
+IDENTITY_VERSION: Final = 3
+
+MEANINGS: Final[Mapping[int, str]] = {
+    2: "every trial has a seed of its own",
+    3: "means over classes take the classes in the truth alone, and val/loss is a mean over images",
+}
+"""What each version changed. Numbers of two versions are not mixed in one run."""
 
 # of a trial config: paths, resources, storage, budgets and stopping rules are not among them
 IDENTITY_KEYS = ("model", "loss", "train", "dataset", "folds", "metric", "seed")
 EXCLUDED = {"dataset": ("root",), "folds": ("run",), "metric": ("also",)}
+
+NEUTRAL: Final[Mapping[str, Any]] = {}
+"""Keys of a trial config that came after version 3, by dotted path, with the value that changes
+nothing. A config without the key means this value, whatever the default is today; and a key at
+this value is left out of ids and seeds, so that a new key renames no config. An entry never
+changes and never goes."""
 
 
 def canonical(value: Any) -> str:
@@ -34,16 +47,46 @@ def digest(value: Any) -> str:
 
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
     """What of a trial config can change a number."""
+    sections = dict.fromkeys([*IDENTITY_KEYS, *(path.split(".")[0] for path in NEUTRAL)])
     kept = {
         key: {k: v for k, v in config[key].items() if k not in EXCLUDED[key]}
         if key in EXCLUDED
-        else config[key]
-        for key in IDENTITY_KEYS
+        else copy.deepcopy(config[key])
+        for key in sections
+        if key in config
     }
+    for path, value in NEUTRAL.items():
+        _leave_out(kept, path.split("."), value)
     # where the hash of a file's content stands beside its path, the path says nothing more
     model = kept["model"]
     kept["model"] = {k: v for k, v in model.items() if f"{k}_sha256" not in model}
     return kept
+
+
+def _leave_out(node: dict[str, Any], path: Sequence[str], neutral: Any) -> None:
+    """Remove the leaf at ``path`` where it is neutral, and a section that has no other."""
+    key, *rest = path
+    if key not in node:
+        return
+    if not rest:
+        if canonical(node[key]) == canonical(neutral):
+            del node[key]
+    elif isinstance(node[key], dict):
+        _leave_out(node[key], rest, neutral)
+        if not node[key]:
+            del node[key]
+
+
+def with_neutral(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config or the settings of an older segsweep with the keys that it did not know yet."""
+    filled = copy.deepcopy(dict(config)) if NEUTRAL else dict(config)
+    for path, value in NEUTRAL.items():
+        *sections, key = path.split(".")
+        node = filled
+        for section in sections:
+            node = node.setdefault(section, {})
+        node.setdefault(key, copy.deepcopy(value))
+    return filled
 
 
 def config_id(config: Mapping[str, Any], fingerprint: str, folds_hash: str) -> str:

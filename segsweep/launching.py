@@ -34,6 +34,7 @@ from segsweep.errors import (
     EXIT_UNDECIDED,
     disk_is_full,
 )
+from segsweep.events import LEDGER_VERSION
 from segsweep.interrupt import Interrupt
 from segsweep.ledger import LEDGER, Event, Ledger
 from segsweep.opening import groups_of
@@ -45,6 +46,7 @@ from segsweep.spec import SweepSpec
 from segsweep.state import SearchState
 from segsweep.trial import Inputs, directory
 from segsweep.versions import installed
+from segsweep.workload import mean_epochs
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,8 @@ class _Launch:
             notes += closing.notes
             notes += results.write(self.place, ledger.events, self.metric, self.spec.metric.goal)
             left = {**undecided(search.state, self.checked), **closing.unscored}
-            ledger.append("close", status="interrupted" if interrupted else "done")
+            status = "interrupted" if interrupted else "done"
+            ledger.append("close", status=status, undecided=left)
         finally:
             ledger.close()
             warnings = tracker.close()
@@ -222,6 +225,8 @@ class _Launch:
     def _announce(self, ledger: Ledger) -> None:
         ledger.append(
             "launch",
+            ledger=LEDGER_VERSION,
+            identity=identity.IDENTITY_VERSION,
             version=__version__,
             pid=os.getpid(),
             host=socket.gethostname(),
@@ -232,6 +237,7 @@ class _Launch:
             spec=spec_module.to_plain(self.spec),
             device=self.facts["device"],
             cells={cell.name: cell.budget for cell in self.checked.cells},
+            epochs={cell.name: mean_epochs(cell) for cell in self.checked.cells},
             versions=installed(),
         )
         checked = self.checked
@@ -245,6 +251,7 @@ class _Launch:
                 palette=checked.palette,
                 images=checked.prepared.images,
                 decodes=checked.prepared.decodes,
+                depth=checked.prepared.depth,
                 folds=dict(zip(checked.data.image_ids, checked.folds.assignment, strict=True)),
                 holdout=list(checked.holdout.image_ids) if checked.holdout else [],
                 groups=groups_of(group_by, [checked.data, checked.holdout]) if group_by else {},
@@ -258,6 +265,7 @@ class _Launch:
             ledger,
             lambda config: identity.config_id(config, fingerprint, folds),
             self.place / rundir.JOURNAL,
+            least=lambda config: self.checked.tried.of(config["model"]).least,
         )
         return Search(pool)
 

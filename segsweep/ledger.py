@@ -3,30 +3,8 @@
 Every line is on the disk before the decision that it records takes effect. Everything else
 (Parquet files, the Optuna journal, W&B files) is a projection of it and can be rebuilt.
 
-========== ====================================================================================
-event      fields beside ``event`` and ``time`` (seconds since 1970)
-========== ====================================================================================
-launch     version, pid, host, cwd (which relative paths of the spec begin at), command, spec (every
-           default filled in), device, cells (→ configs), versions (of Python and the libraries that
-           numbers hang on)
-split      fingerprint, folds_hash, classes, palette (RGB by class, or null), images, decodes,
-           folds (image id → fold), holdout, groups (image id → group, where the sweep has group_by)
-config     config_id, cell, levels, number (in its cell), params, draws (Optuna's), config
-start      trial_id, config_id, fold, replicate, attempt, micro_batch (images a pass; null: all)
-lost       trial_id, error: the worker died, the trial is handed out again; where memory ran out,
-           micro_batch: with so many images a pass
-damaged    what; of a checkpoint: trial_id, epoch from which the trial goes on (0: from the start)
-epoch      trial_id, epoch, train_loss, val_*, lr, seconds, images, best_epoch, parameters
-rung       trial_id, epoch, value, peers, threshold, keep, parked: it waits for a promotion
-promote    trial_id, epoch of the rung, peers, threshold, keep
-retry      trial_id: it had failed and is open again
-race       config_id, incumbent, looks, gap, probability, sigma, dof, keep
-end        trial_id, status, stopped_by, error, node
-revive     config_id, cell
-champion   cell, config_id
-holdout    trial_id, loss and scores, counts kept beside the checkpoint
-close      status (how the launch ended), undecided
-========== ====================================================================================
+A line has ``event``, ``time`` (seconds since 1970) and the fields that ``events.EVENTS`` lists.
+Each launch says the version of the format that it writes.
 """
 
 from __future__ import annotations
@@ -39,21 +17,48 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from segsweep import events as schema
 from segsweep.errors import Problem, RunError
+from segsweep.identity import with_neutral
 
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
 LEDGER = Path("ledger") / "events.jsonl"
+CHECKED = "SEGSWEEP_CHECK_LEDGER"
+"""Where this environment variable is set, an event that is not as ``events`` says is an error."""
 
 
 def read(path: Path) -> list[Event]:
     """Every whole event of a ledger; a torn last line is dropped.
 
     Raises:
-        RunError: a line before the last one is damaged.
+        RunError: a line before the last one is damaged, or a newer segsweep wrote the ledger.
     """
     return [event for event, _ in _scan(path)]
+
+
+def _as_today(event: Event, path: Path) -> Event:
+    """An event of this format or an older one, with the keys that came later.
+
+    Raises:
+        RunError: the launch wrote a newer format, which may mean what nobody here knows.
+    """
+    for kind, key in (("launch", "spec"), ("config", "config")):
+        if event["event"] == kind and isinstance(event.get(key), dict):
+            event[key] = with_neutral(event[key])
+    if event["event"] == "launch":
+        _refuse_newer(event, path)
+    return event
+
+
+def _refuse_newer(event: Event, path: Path) -> None:
+    version = event.get("ledger", 1)
+    if isinstance(version, int) and version <= schema.LEDGER_VERSION:
+        return
+    what = f"has version {version} of the ledger, and this segsweep reads up to "
+    by = f"segsweep {event.get('version', '?')} wrote it: use that one or a newer one"
+    raise RunError(Problem(f"{what}{schema.LEDGER_VERSION}", str(path), "", by))
 
 
 def _scan(path: Path) -> Iterator[tuple[Event, int]]:
@@ -80,7 +85,7 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
                 return
             hint = "restore the file from a backup"
             raise RunError(Problem(f"is damaged: {error}", f"{path}:{number}", "", hint)) from error
-        yield event, end
+        yield _as_today(event, path), end
 
 
 class Book(Protocol):
@@ -128,6 +133,7 @@ class Ledger:
         self._file.truncate(whole)
         self._file.seek(whole)
         self._listeners: list[Listener] = []
+        self._checks = bool(os.environ.get(CHECKED))
 
     def listen(self, listener: Listener) -> None:
         """Call ``listener`` with every event from now on, after it is on the disk."""
@@ -140,6 +146,8 @@ class Ledger:
             ValueError: a field that JSON cannot hold, such as NaN.
             OSError: the disk is full or gone; the ledger stays valid.
         """
+        if self._checks and (wrong := schema.mistakes(event, fields)):
+            raise ValueError("; ".join(wrong))
         record: Event = {"event": event, "time": round(time.time(), 3), **fields}
         line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
         start = self._file.tell()

@@ -10,8 +10,10 @@ from typing import Any
 
 from segsweep.data import archive, cache, leave_out, sources
 from segsweep.data.cache import ImageSet, Prepared
-from segsweep.data.folds import Folds, held_out, make_folds
-from segsweep.data.sources import Source
+from segsweep.data.content import Counts, by_classes, label_counts
+from segsweep.data.folds import Folds, make_folds
+from segsweep.data.room import Room
+from segsweep.data.sources import Sample, Source
 from segsweep.errors import DataError, Problem, SpecError, UnknownName, UserError
 from segsweep.rundir import Run
 from segsweep.spec import SweepSpec
@@ -66,12 +68,14 @@ class Opened:
     Attributes:
         data: the images that trials see, with the masks of what is left out.
         holdout: the others, if any.
+        counts: of the masks that trials see, where the folds go by them.
     """
 
     prepared: Prepared
     data: ImageSet
     holdout: ImageSet | None
     folds: Folds
+    counts: Counts | None
 
 
 def open_data(run: Run) -> Opened:
@@ -118,11 +122,13 @@ def decoded(
     """
     prepared = prepare(source, spec, options, on_progress)
     data = cache.load(prepared.train)
-    folds = folds_of(spec, data, found)
+    spread = by_classes(spec.folds.stratify_by, data.attributes)
+    counts = label_counts(data.masks, len(data.classes)) if spread else None
+    folds = folds_of(spec, data, counts, found)
     found.stop()
     assert folds is not None  # noqa: S101 - missing folds are a problem
     holdout = cache.load(prepared.holdout) if prepared.holdout else None
-    return Opened(prepared, data, holdout, folds)
+    return Opened(prepared, data, holdout, folds, counts)
 
 
 def source_of(spec: SweepSpec, found: Found) -> tuple[Source | None, dict[str, Any]]:
@@ -179,18 +185,28 @@ def list_images(source: Source, spec: SweepSpec, found: Found) -> None:
     if not samples or problems:
         return
     attributes = sorted(set.intersection(*(set(sample.attributes) for sample in samples)))
+    spread = by_classes(spec.folds.stratify_by, {key for s in samples for key in s.attributes})
     for key in ("stratify_by", "group_by"):
         name = getattr(spec.folds, key)
-        if name is not None and name not in attributes:
+        if name is not None and name not in attributes and not (spread and key == "stratify_by"):
             has = f"this data has: {', '.join(attributes)}" if attributes else "it has none"
             found(f"folds.{key}", Problem(f"the images have no attribute {name!r}", hint=has))
-    share = spec.dataset.holdout
-    held = 0 if isinstance(share, str) or not share else held_out(share, len(samples))
-    left = len(samples) - held
-    if left < spec.folds.k:
-        without = f", {held} of them held out" if held else ""
-        what = f"{spec.folds.k} folds of {len(samples)} images{without}"
-        found("folds.k", Problem(what, hint=f"use k: {max(2, left)} or fewer"))
+    if (tight := _room(source, spec, samples).problem()) is not None:
+        found(tight.key, tight)
+
+
+def _room(source: Source, spec: SweepSpec, samples: Sequence[Sample]) -> Room:
+    """What folds and holdout are made of; groups only where each image has one."""
+    by = spec.folds.group_by
+    groups = [sample.attributes.get(by, "") for sample in samples] if by is not None else []
+    return Room(
+        groups if all(groups) and groups else None,
+        [sample.split == source.official_holdout for sample in samples],
+        spec.folds.k,
+        spec.dataset.holdout,
+        spec.folds.run,
+        source.official_holdout,
+    )
 
 
 def prepare(
@@ -206,22 +222,27 @@ def prepare(
         seed=spec.seed,
         stratify_by=spec.folds.stratify_by,
         group_by=spec.folds.group_by,
+        folds=spec.folds.k,
         cache_dir=Path(spec.storage_path) / CACHE,
         leave_out=spec.dataset.leave_out,
         on_progress=on_progress,
     )
 
 
-def folds_of(spec: SweepSpec, data: ImageSet, found: Found) -> Folds | None:
-    """Which image validates in which fold; None where they cannot be had."""
+def folds_of(spec: SweepSpec, data: ImageSet, counts: Counts | None, found: Found) -> Folds | None:
+    """Which image validates in which fold; None where they cannot be had.
+
+    ``counts`` of the masks are those to go by, if any.
+    """
     by, group = spec.folds.stratify_by, spec.folds.group_by
     try:
         return make_folds(
             data.image_ids,
             k=spec.folds.k,
             seed=spec.seed,
-            strata=data.attributes[by] if by else None,
+            strata=data.attributes[by] if by and counts is None else None,
             groups=data.attributes[group] if group else None,
+            classes=counts[:, :-1] > 0 if counts is not None else None,
         )
     except DataError as error:
         for problem in error.problems:

@@ -8,11 +8,9 @@ from pathlib import Path
 from segsweep import models
 from segsweep.calibration.anomaly import MASK_SCORES, PIXEL_SCORES
 from segsweep.data import sources
-from segsweep.data.cache import ImageSet
-from segsweep.data.folds import Folds
 from segsweep.errors import Problem, UserError
 from segsweep.losses import NATIVE
-from segsweep.metrics import class_names, extra_names, score_names
+from segsweep.metrics import extra_names, score_names
 from segsweep.registry import suggest
 from segsweep.space import Cell
 from segsweep.spec.shape import Calibration, Metric
@@ -34,35 +32,6 @@ def metric_problems(metric: Metric, classes: Sequence[str]) -> list[tuple[str, P
         for where, name in given.items()
         if name not in valid
     ]
-
-
-def absent_problems(metric: Metric, data: ImageSet, folds: Folds, run: int) -> Iterator[Problem]:
-    """Folds whose validation masks do not hold the class that the metric is of, all together.
-
-    Args:
-        metric: of the sweep.
-        data: what trials see.
-        folds: of it.
-        run: how many of them are run.
-    """
-    name = metric.name.removeprefix("val/")
-    own = class_names(data.classes)
-    if len(data.classes) == 2 and name in (*score_names(2), *extra_names(2)):
-        label = None if name == "pixel_accuracy" else 1
-    else:
-        label = own.index(name) if name in own else None
-    if label is None:
-        return
-    lacking = [
-        fold
-        for fold in range(run)
-        if not any((data.masks[row] == label).any() for row in folds.validation_indices(fold))
-    ]
-    if lacking:
-        which = f"fold{'s' if len(lacking) > 1 else ''} {', '.join(map(str, lacking))}"
-        what = f"{metric.name} cannot be scored on {which}: no image of it has any "
-        hint = "use another metric, fewer folds, or folds.stratify_by to spread the class"
-        yield Problem(f"{what}{data.classes[label]!r}", hint=hint)
 
 
 def loss_problems(metric: Metric, cells: Sequence[Cell]) -> Iterator[Problem]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,10 +19,13 @@ from segsweep import losses, models, optim
 from segsweep.check import Checked
 from segsweep.engine import autocast, device_facts, prepare_images, prepare_model
 from segsweep.losses import weighting
-from segsweep.space import Cell
+from segsweep.space import BATCH_SIZE, EPOCHS, Cell
 from segsweep.spec import SweepSpec
+from segsweep.workload import mean_epochs
 
 TIMED_IMAGES = 4  # a timed step has at most so many images; the cost is scaled to the batch
+COSTLY = (BATCH_SIZE, "train.optimizer", "train.precision")  # beside the model's own options
+VARIANTS = 6  # configs of a cell that are timed, where what they cost is searched
 LONG_S = 1.0  # a step on the CPU that takes longer is not repeated
 LABEL_BYTES = 7  # of a kept pixel: label, anomaly, boundary, position
 HISTOGRAM_BYTES = 12000  # of an image: the exact histogram of confidence
@@ -32,8 +38,12 @@ class CellCost:
 
     Attributes:
         trials: at most; fewer where configs are stopped.
-        parameters: of the model.
-        train_ms: of one training step, a image.
+        epochs: of a trial, on average over what may be drawn.
+        epochs_most: of a trial, at the most.
+        parameters: of the model; of the largest where its size is searched.
+        parameters_least: of the smallest.
+        train_ms: of one training step, a image; this and what follows is the mean over the models,
+            batch sizes, optimizers and precisions that may be drawn.
         evaluate_ms: of one validation pass, a image.
         seconds: of all its trials one after the other, none stopped early.
         bytes: of all its checkpoints.
@@ -43,7 +53,10 @@ class CellCost:
     cell: str
     configs: int
     trials: int
+    epochs: float
+    epochs_most: int
     parameters: int
+    parameters_least: int
     train_ms: float
     evaluate_ms: float
     seconds: float
@@ -53,13 +66,19 @@ class CellCost:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep before it runs."""
+    """A sweep before it runs.
+
+    Attributes:
+        epochs: of all trials; where epochs are searched, what is to be expected.
+        epochs_most: the same, were every trial the longest that may be drawn.
+    """
 
     name: str
     cells: list[CellCost]
     configs: int
     trials: int
     epochs: int
+    epochs_most: int
     images: int
     holdout_images: int
     folds: int
@@ -97,16 +116,13 @@ def plan(checked: Checked, on_cell: Callable[[str], None] = lambda _: None) -> P
     finally:
         torch.set_num_threads(before)
     trials = sum(cost.trials for cost in costs)
-    epochs = sum(
-        cost.trials * int(cell.config["train"]["epochs"])
-        for cost, cell in zip(costs, checked.cells, strict=True)
-    )
     return Plan(
         name=spec.name,
         cells=costs,
         configs=sum(cost.configs for cost in costs),
         trials=trials,
-        epochs=epochs,
+        epochs=round(sum(cost.trials * cost.epochs for cost in costs)),
+        epochs_most=sum(cost.trials * cost.epochs_most for cost in costs),
         images=len(checked.data.image_ids),
         holdout_images=len(checked.holdout.image_ids) if checked.holdout else 0,
         folds=spec.folds.count,
@@ -130,27 +146,75 @@ def _concurrent(cpu: int, share: float | str, gpu: bool) -> int:
 
 
 def _cost(checked: Checked, cell: Cell, device: torch.device) -> CellCost:
-    parameters, bytes_best, train, evaluate = _timed(checked, cell, device)
-    runs, epochs = len(checked.spec.slots), int(cell.config["train"]["epochs"])
-    trials = cell.budget * runs
-    images = len(checked.data.image_ids)
+    found = [(_timed(checked, config, device), share) for config, share in variants(cell)]
+
+    def mean(of: Callable[[_Step], float]) -> float:
+        return sum(share * of(step) for step, share in found)
+
+    runs, epochs = len(checked.spec.slots), mean_epochs(cell)
+    trials, images = cell.budget * runs, len(checked.data.image_ids)
     validation = images / checked.folds.k
+    train, evaluate = mean(lambda step: step.train), mean(lambda step: step.evaluate)
     per_epoch = (images - validation) * train + validation * evaluate
+    sizes = [step.parameters for step, _ in found]
+    classes, held = len(checked.data.classes), round(runs * validation)
+    kept = mean(lambda step: logits_bytes(checked.spec, step.model, classes, held))
+    # best of every trial, and the last of those that are stopped: thrice the weights more
+    checkpoints = trials + (cell.budget if cell.budget > 1 else 0) * 3
     return CellCost(
         cell=cell.name,
         configs=cell.budget,
         trials=trials,
-        parameters=parameters,
+        epochs=epochs,
+        epochs_most=cell.bounds(EPOCHS)[1],
+        parameters=max(sizes),
+        parameters_least=min(sizes),
         train_ms=round(1000 * train, 3),
         evaluate_ms=round(1000 * evaluate, 3),
         seconds=round(trials * epochs * per_epoch, 1),
-        # best of every trial, and the last of those that are stopped: thrice the weights more
-        bytes=trials * bytes_best + (cell.budget if cell.budget > 1 else 0) * 3 * bytes_best,
-        logits_bytes=_kept(checked.spec, cell)
-        * logits_bytes(
-            checked.spec, cell.config["model"], len(checked.data.classes), round(runs * validation)
-        ),
+        bytes=round(checkpoints * mean(lambda step: step.bytes)),
+        logits_bytes=round(_kept(checked.spec, cell) * kept),
     )
+
+
+def variants(cell: Cell, most: int = VARIANTS) -> list[tuple[dict[str, Any], float]]:
+    """Configs of a cell that differ in what they cost, each with its share of what may be drawn.
+
+    Args:
+        cell: of the sweep.
+        most: where there are more combinations, about so many of them stand for all: a Latin
+            hypercube, in which each parameter takes its values evenly.
+    """
+    values = {
+        path: cell.own(path)
+        for path in cell.parameters
+        if path in COSTLY or path.startswith("model.")
+    }
+    if BATCH_SIZE in values:  # larger batches are timed with so many images all the same
+        values[BATCH_SIZE] = [min(TIMED_IMAGES, int(v)) for v in values[BATCH_SIZE]]  # type: ignore[arg-type]
+    counts = [Counter(own) for own in values.values()]
+    if math.prod(len(count) for count in counts) <= most:
+        shares = [{value: n / count.total() for value, n in count.items()} for count in counts]
+        weighted = {
+            tuple(value for value, _ in pairs): math.prod(share for _, share in pairs)
+            for pairs in itertools.product(*(own.items() for own in shares))
+        }
+    else:
+        weighted = {drawn: n / most for drawn, n in _hypercube(list(values.values()), most).items()}
+    return [
+        (cell.fill(dict(zip(values, combination, strict=True))), share)
+        for combination, share in weighted.items()
+    ]
+
+
+def _hypercube(values: Sequence[Sequence[Any]], size: int) -> Counter[tuple[Any, ...]]:
+    """Draws that take the values of each axis evenly, and how often each came."""
+    rng, columns = random.Random(0), []  # noqa: S311 - no secret
+    for own in values:
+        places = [int((i + 0.5) / size * len(own)) for i in range(size)]
+        rng.shuffle(places)
+        columns.append([own[place] for place in places])
+    return Counter(zip(*columns, strict=True))
 
 
 def _kept(spec: SweepSpec, cell: Cell) -> int:
@@ -177,9 +241,20 @@ def logits_bytes(spec: SweepSpec, model: Mapping[str, Any], classes: int, images
     return images * total
 
 
-def _timed(checked: Checked, cell: Cell, device: torch.device) -> tuple[int, int, float, float]:
-    """Parameters, bytes of the weights, seconds an image of training and of evaluation."""
-    config, classes = cell.config, len(checked.data.classes)
+@dataclass(frozen=True)
+class _Step:
+    """What was measured of one config: its weights in bytes, and seconds an image."""
+
+    model: Mapping[str, Any]
+    parameters: int
+    bytes: int
+    train: float
+    evaluate: float
+
+
+def _timed(checked: Checked, config: Mapping[str, Any], device: torch.device) -> _Step:
+    """One training step and one validation pass of a config."""
+    classes = len(checked.data.classes)
     # the weights cost the same, whatever they are
     model = prepare_model(models.build(models.bare(config["model"]), classes=classes), device)
     size = min(TIMED_IMAGES, int(config["train"]["batch_size"]), len(checked.data.image_ids))
@@ -213,7 +288,8 @@ def _timed(checked: Checked, cell: Cell, device: torch.device) -> tuple[int, int
     model.eval()
     evaluate = _measure(check, device) / size
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    return sum(p.numel() for p in model.parameters()), weights, train, evaluate
+    parameters = sum(p.numel() for p in model.parameters())
+    return _Step(config["model"], parameters, weights, train, evaluate)
 
 
 def _measure(action: Callable[[], None], device: torch.device) -> float:

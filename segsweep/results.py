@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -142,12 +143,43 @@ def epoch_rows(events: Sequence[Event]) -> list[Row]:
     ]
 
 
+@dataclass(frozen=True)
+class Timed:
+    """What the ledger says of how long a config's model takes for an image.
+
+    Attributes:
+        milliseconds: the least of several turns; in older ledgers the median of one.
+        spread: between turns, in milliseconds; None in older ledgers.
+        architecture: configs that share it share the timing; None in older ledgers.
+        timing: number of the timing of the run in which all of one number were timed in turn.
+    """
+
+    milliseconds: float
+    spread: float | None = None
+    architecture: str | None = None
+    timing: int | None = None
+
+
+def timings(events: Sequence[Event]) -> dict[str, Timed]:
+    """The last timing of each config that has one, by config id."""
+    return {
+        event["config_id"]: Timed(
+            event["runtime_ms"],
+            event.get("runtime_spread_ms"),
+            event.get("architecture"),
+            event.get("timing"),
+        )
+        for event in events
+        if event["event"] == "runtime"
+    }
+
+
 def trial_rows(events: Sequence[Event], metric: str, goal: str) -> list[Row]:
     """One row a trial, with the scores of its best epoch."""
     state = SearchState(metric, events)
     champions = set(state.champions.values())
     scores = [*SCORES, *class_scores(events)]
-    told = _Told(events)
+    told, timed = _Told(events), timings(events)
     rows = []
     for trial in state.trials.values():
         config, name = state.configs[trial.config_id], trial.trial_id
@@ -171,20 +203,21 @@ def trial_rows(events: Sequence[Event], metric: str, goal: str) -> list[Row]:
                 "error": trial.error,
                 "champion": trial.config_id in champions,
                 **{f"holdout_{name}": scored.get(f"holdout_{name}") for name in scores},
-                "runtime_ms": told.runtime.get(trial.config_id),
+                "runtime_ms": timed[trial.config_id].milliseconds
+                if trial.config_id in timed
+                else None,
             }
         )
     return rows
 
 
 class _Told:
-    """What the ledger says of trials, by trial (``runtime``: by config)."""
+    """What the ledger says of trials, by trial."""
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.epochs: dict[str, list[Event]] = {}
         self.ends: dict[str, Event] = {}
         self.holdout: dict[str, Event] = {}
-        self.runtime: dict[str, float] = {}
         for event in events:
             if event["event"] == "epoch":
                 self.epochs.setdefault(event["trial_id"], []).append(event)
@@ -192,8 +225,6 @@ class _Told:
                 self.ends[event["trial_id"]] = event
             elif event["event"] == "holdout":
                 self.holdout[event["trial_id"]] = event
-            elif event["event"] == "runtime":
-                self.runtime[event["config_id"]] = event["runtime_ms"]
 
 
 def _what(trial: TrialState, config: ConfigState) -> Row:

@@ -19,6 +19,7 @@ from segsweep.spec import SweepSpec
 
 SWEEP, RESOLVED, JOURNAL, LOCK = "sweep.yaml", "resolved.yaml", "optuna.journal", ".lock"
 LAUNCH = "launch"  # what holds the lock, where nothing else is said
+FIRST_IDENTITY = 2  # of ledgers that do not say theirs
 RUNS = "runs"  # where runs are kept, unless a sweep file says otherwise
 
 
@@ -35,13 +36,22 @@ class Run:
         """The compared metric's name in ledger and columns, ``val_iou``."""
         return self.spec.metric.name.replace("/", "_")
 
+    @property
+    def last_launch(self) -> Event:
+        """The event of the last launch."""
+        return next(e for e in reversed(self.events) if e["event"] == "launch")
+
+    @property
+    def identity(self) -> int:
+        """The version of what its ids and scores mean; see ``identity.MEANINGS``."""
+        return int(self.last_launch.get("identity", FIRST_IDENTITY))
+
     def located(self, text: str) -> str:
         """A path of its settings, which begins where the sweep was last launched, made absolute.
 
         Where nothing is there, it begins in the working directory.
         """
-        launch = next(e for e in reversed(self.events) if e["event"] == "launch")
-        path = Path(launch.get("cwd", ".")) / text
+        path = Path(self.last_launch.get("cwd", ".")) / text
         return str(path if path.exists() else Path(text).absolute())
 
     @property
@@ -87,7 +97,7 @@ def find(run: str, storage_path: str = RUNS) -> Path:
             return named
         looked.append(named)
     places = " and ".join(str(place) for place in looked)
-    hint = f"looked in {places}; `segsweep launch SWEEP` makes one"
+    hint = f"looked in {places}; launching a sweep file makes one"
     raise RunError(Problem(f"no run {run!r}", hint=hint))
 
 
@@ -104,11 +114,8 @@ def load(path: Path) -> Run:
     last = next((event for event in reversed(events) if event["event"] == "launch"), None)
     if last is None:
         raise RunError(Problem("holds no launch", str(path / ledger.LEDGER)))
-    try:
-        return Run(path, SweepSpec.model_validate(last["spec"]), events)
-    except (KeyError, ValueError) as error:
-        what = f"the settings of the last launch cannot be read: {error}"
-        raise RunError(Problem(what, str(path / ledger.LEDGER))) from error
+    where, version = str(path / ledger.LEDGER), str(last.get("version", "?"))
+    return Run(path, spec.recorded(last.get("spec"), where, version), events)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -37,6 +37,8 @@ DISTRIBUTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 MIN_Q = 1e-12
 MAX_EXPONENT = 600.0
 EDGE = 1e-4  # quantiles of a normal distribution are searched in [EDGE, 1 - EDGE]
+EPOCHS, BATCH_SIZE = "train.epochs", "train.batch_size"  # of a trial config
+SPREAD = 64  # values that stand for a range
 
 
 class Parameter(BaseModel):
@@ -198,6 +200,27 @@ def probes(parameter: Parameter) -> list[Value]:
     return [decode(parameter, parameter.min), decode(parameter, parameter.max)]
 
 
+def spread(parameter: Parameter, most: int = SPREAD) -> list[Value]:
+    """Values as likely as a random draw has them: all there are, or evenly spaced quantiles.
+
+    Args:
+        parameter: a sound one.
+        most: of a range that has more values, so many stand for it.
+    """
+    listed = finite_values(parameter)
+    if listed is not None and (parameter.kind != "int_uniform" or len(listed) <= most):
+        return list(listed)
+    quantiles = [(i + 0.5) / most for i in range(most)]
+    if listed is not None:
+        return [listed[int(q * len(listed))] for q in quantiles]
+    if "normal" in parameter.kind:
+        return [decode(parameter, q) for q in quantiles]
+    low, high = float(parameter.min or 0), float(parameter.max or 0)
+    if "log" in parameter.kind:
+        return [decode(parameter, low * (high / low) ** q) for q in quantiles]
+    return [decode(parameter, low + q * (high - low)) for q in quantiles]
+
+
 def get_path(tree: Mapping[str, Any], path: str) -> Any:
     """The value at a dotted path.
 
@@ -261,3 +284,20 @@ class Cell:
     def fill(self, values: Mapping[str, Value]) -> dict[str, Any]:
         """The trial config with a value for every parameter."""
         return with_paths(self.config, values)
+
+    def own(self, path: str) -> list[Value]:
+        """Values that a key has in the cell's configs, as likely as a random draw has them.
+
+        Args:
+            path: of the trial config, ``train.epochs``; it exists in the cell.
+        """
+        if path in self.parameters:
+            return spread(self.parameters[path])
+        return [get_path(self.config, path)]
+
+    def bounds(self, path: str) -> tuple[int, int]:
+        """The least and the largest whole number that a key has in the cell's configs."""
+        given: list[Any] = [get_path(self.config, path)]
+        if path in self.parameters:
+            given = list(probes(self.parameters[path]))
+        return min(map(int, given)), max(map(int, given))

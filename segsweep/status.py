@@ -25,9 +25,11 @@ from segsweep.compare.ranking import undefined, unscored
 from segsweep.display import duration
 from segsweep.errors import RunError
 from segsweep.identity import counted, short_cells, short_params
+from segsweep.next_command import called, command
 from segsweep.rundir import Holder, Run
 from segsweep.spec import SweepSpec
-from segsweep.state import ConfigState, SearchState
+from segsweep.state import SearchState
+from segsweep.workload import Workload, epochs_of
 
 State = Literal["running", "done", "interrupted", "dead", "unknown"]
 WORDS: dict[State, str] = {
@@ -61,6 +63,7 @@ class Status:
     """A look at a sweep.
 
     Attributes:
+        run: how its directory is called in the working directory.
         state: of the launch; ``dead``: its lock names a process that is no more.
         holder: who holds the lock, a launch or another command, or held it when it died.
         share: of the epochs that the sweep asks for, run or saved by stopping, from 0 to 1.
@@ -74,6 +77,7 @@ class Status:
     """
 
     name: str
+    run: str
     metric: str
     state: State
     holder: Holder | None
@@ -119,21 +123,21 @@ def read(path: Path, now: float | None = None) -> Status:
     last = run.events[-1]["time"]
     until = (time.time() if now is None else now) if word == "running" else last
     elapsed = max(0.0, until - run.events[launch]["time"])
-    total = _total(run, state)
-    done = _decided(run, state)
-    before = _decided(run, SearchState(run.metric, run.events[:launch]))
+    work = _work(run, state, state)
+    before = _work(run, state, SearchState(run.metric, run.events[:launch])).done
     failed = [t for t in state.trials.values() if t.status in ("failed", "out_of_memory")]
     causes = Counter(t.error or t.status for t in failed)
     return Status(
         name=run.spec.name,
+        run=called(path),
         metric=run.spec.metric.name,
         state=word,
         holder=holder,
-        share=min(1.0, done / total) if total else 0.0,
+        share=work.share,
         trials=dict(Counter(trial.status for trial in state.trials.values())),
         elapsed=elapsed,
-        left=_left(word, done, before, total, elapsed),
-        running=_running(run, state) if word in ("running", "unknown") else [],
+        left=_left(word, work.done, before, work.total, elapsed),
+        running=_running(state) if word in ("running", "unknown") else [],
         ranking=rank_state(run.spec, state),
         failures=causes.most_common(),
         undefined=undefined(run.spec, state),
@@ -182,36 +186,15 @@ def _left(word: State, done: float, before: float, total: float, elapsed: float)
     return elapsed * max(0.0, total - done) / (done - before)
 
 
-def _budgets(run: Run, state: SearchState) -> Mapping[str, int]:
-    """Configs of each cell that the sweep asks for; where the ledger is older, those there are."""
-    launch = next(e for e in reversed(run.events) if e["event"] == "launch")
-    known: Mapping[str, int] = launch.get("cells") or {}
-    return known or {c.cell: len(state.of_cell(c.cell)) for c in state.configs.values()}
+def _work(run: Run, now: SearchState, then: SearchState) -> Workload:
+    """What the sweep asks for as is known ``now``, and what of it was done ``then``."""
+    work = Workload.of_run(run.spec, run.events, now)
+    for config in then.configs.values():
+        work.take(config)
+    return work
 
 
-def _total(run: Run, state: SearchState) -> float:
-    """Epochs that the sweep asks for."""
-    configs = sum(_budgets(run, state).values())
-    return float(configs * len(run.spec.slots) * run.spec.train.epochs)
-
-
-def _decided(run: Run, state: SearchState) -> float:
-    """Epochs that were run, or that stopping has saved."""
-    cells = _budgets(run, state)
-    return sum(_epochs(run, config) for config in state.configs.values() if config.cell in cells)
-
-
-def _epochs(run: Run, config: ConfigState) -> float:
-    epochs, slots = float(run.spec.train.epochs), run.spec.slots
-    if config.status(slots) != "incomplete":
-        return epochs * len(slots)
-    return sum(
-        epochs if trial.status == "finished" else float(len(trial.values))
-        for trial in config.trials.values()
-    )
-
-
-def _running(run: Run, state: SearchState) -> list[Running]:
+def _running(state: SearchState) -> list[Running]:
     labels = short_cells({c.cell: c.levels for c in state.configs.values()})
     found = []
     for trial in state.trials.values():
@@ -219,7 +202,7 @@ def _running(run: Run, state: SearchState) -> list[Running]:
             config = state.configs[trial.config_id]
             last = list(trial.values.values())[-1] if trial.values else None
             name, params = labels[config.cell], short_params(config.params)
-            epochs = run.spec.train.epochs
+            epochs = epochs_of(config)
             found.append(
                 Running(trial.trial_id, name, params, trial.fold, len(trial.values), epochs, last)
             )
@@ -268,7 +251,7 @@ def _facts(found: Status) -> str:
 
 def _heading(found: Status) -> str:
     if found.state == "done" and all(row.final for row in found.ranking):
-        return f"ranking; `segsweep compare {found.name}` says what can be claimed"
+        return f"ranking; `{command('compare', found.run)}` says what can be claimed"
     whole = sum(row.final for row in found.ranking)
     total = len(found.ranking)
     return f"ranking so far, not a result: {whole} of {total} cells have a config with all folds"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from segsweep import rundir
 from segsweep.errors import Problem, RunError
+from segsweep.next_command import command
 from segsweep.rundir import Holder
 
 EVERY = 0.2  # seconds between two looks
@@ -33,7 +34,7 @@ def stop(path: Path) -> Holder | None:
         raise RunError(Problem(what, str(path), hint="wait for it, or end it with Ctrl-C there"))
     if found.alive is None:
         what = f"its launch runs on {found.host} (pid {found.pid}), and this is "
-        hint = f"on {found.host}: segsweep stop {path}"
+        hint = f"on {found.host}: {command('stop', path.absolute())}"
         raise RunError(Problem(what + socket.gethostname(), str(path), hint=hint))
     try:
         os.kill(found.pid, signal.SIGINT)

@@ -262,6 +262,7 @@ class _Parts:
             "val_loss": result.loss,
             **{f"val_{name}": v for name, v in scores(result.matrix, self.names).items()},
             **{f"val_{name}": value for name, value in result.extras.items()},
+            **({"score_errors": result.errors} if result.errors else {}),
         }
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from xdist.scheduler import LoadScopeScheduling
 
-from segsweep.ledger import Ledger
+from segsweep.ledger import CHECKED, Ledger
 
 torch.set_num_threads(1)
 # what starts launches as processes of their own, ends them, and waits for what they do
@@ -51,6 +51,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             continue
         if name.startswith(("WANDB_", "RAY_ADDRESS")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv(CHECKED, "1")
     monkeypatch.setenv("COLUMNS", "200")  # tables are not to be folded
 
 

@@ -49,7 +49,7 @@ def test_what_is_stopped_counts_as_done(tmp_path: Path) -> None:
     display = Display(Console(width=120), spec, cells, [])
     book(search).listen(display.on_event)
     run(search)
-    assert display.decided == display._total()
+    assert display.work.over
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 
 from segsweep import losses
 from segsweep.data.loader import Batch
-from segsweep.engine import passes, train_epoch
+from segsweep.engine import evaluate, passes, prepare_images, train_epoch
 from segsweep.losses import IGNORE
 
 
@@ -88,3 +88,42 @@ def test_a_batch_without_labels_has_shares_all_the_same() -> None:
     empty = batch(4)
     empty.masks[:] = IGNORE
     assert [share for _, share in passes(empty, 2)] == [0.5, 0.5]
+
+
+LOSSES = ("bce", "dice", "focal", "jaccard", "tversky", "lovasz", "bce+dice")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_validation_loss_is_the_same_whatever_the_batch(name: str) -> None:
+    whole = batch(12)
+    whole.masks[3:5] = IGNORE  # nothing of these is labelled
+    whole.masks[7, 2:] = 0
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(3, 1, 3, padding=1)
+    loss = losses.build(losses.resolve(name))
+
+    def scored(size: int) -> float:
+        parts = zip(
+            torch.split(whole.images, size),
+            torch.split(whole.masks, size),
+            np.array_split(whole.indices, range(size, 12, size)),
+            strict=True,
+        )
+        batches = [Batch(*part) for part in parts]
+        return evaluate(model, batches, loss, classes=2, device=torch.device("cpu")).loss
+
+    found = [scored(size) for size in (1, 2, 5, 12)]
+    assert found == pytest.approx([found[0]] * 4, rel=1e-6)
+    alone = [i for i in range(12) if i not in (3, 4)]
+    with torch.inference_mode():
+        logits = model(prepare_images(whole.images, torch.device("cpu")))
+        each = [float(loss(logits[[i]], whole.masks[[i]].long())) for i in alone]
+    assert found[0] == pytest.approx(np.mean(each), rel=1e-6)
+
+
+def test_images_without_labels_have_no_loss() -> None:
+    blank = batch(3)
+    blank.masks[:] = IGNORE
+    model = torch.nn.Conv2d(3, 1, 3, padding=1)
+    loss = losses.build(losses.resolve("dice"))
+    assert evaluate(model, [blank], loss, classes=2, device=torch.device("cpu")).loss == 0.0

@@ -279,6 +279,17 @@ def test_an_official_holdout_that_parts_a_group_is_said(tmp_path: Path) -> None:
     assert any("3 of patient are on both sides of the official holdout (p0" in n for n in notices)
 
 
+def test_a_sweep_by_classes_finds_its_folds_again(tmp_path: Path) -> None:
+    first = run(tmp_path, folds={"k": 2, "stratify_by": "classes"})
+    (split,) = events(first.run_directory, "split")
+    assert (len(split["folds"]), len(split["holdout"])) == (9, 3)
+    assert not set(split["folds"]) & set(split["holdout"])
+    again = run(tmp_path, folds={"k": 2, "stratify_by": "classes"})
+    assert (first.exit_code, again.exit_code, again.started) == (0, 0, 0)
+    with pytest.raises(RunError, match=r"folds\.stratify_by"):
+        run(tmp_path, folds={"k": 2})
+
+
 def test_fewer_folds_than_were_begun_end_well(tmp_path: Path) -> None:
     run(tmp_path, folds={"k": 3, "run": 3})
     outcome = run(tmp_path, folds={"k": 3, "run": 2})
@@ -498,7 +509,7 @@ def test_a_run_whose_trials_had_other_seeds_is_not_gone_on_with(
         assert run(tmp_path).started == 0
     before = (first.run_directory / "ledger/events.jsonl").read_bytes()
     for more in ({}, {"configs_per_cell": 3}):
-        with pytest.raises(RunError, match="begun by an earlier segsweep") as caught:
+        with pytest.raises(RunError, match="numbers mean something else since") as caught:
             run(tmp_path, **more)
     assert "another name" in caught.value.problems[0].hint
     assert (first.run_directory / "ledger/events.jsonl").read_bytes() == before

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from segsweep import ledger
+from segsweep import events, ledger
 from segsweep.errors import RunError
 from segsweep.ledger import Ledger
+
+
+@pytest.fixture(autouse=True)
+def _events_of_any_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(ledger.CHECKED)
 
 
 def test_what_is_appended_is_read_again(tmp_path: Path) -> None:
@@ -121,3 +126,36 @@ def test_a_full_disk_after_a_torn_line_leaves_the_ledger_whole(
             book.append("second")
     book.append("third")
     assert [event["event"] for event in ledger.read(path)] == ["first", "third"]
+
+
+def test_an_event_that_is_not_as_the_schema_says_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ledger.CHECKED, "1")
+    with closing(Ledger(tmp_path / "events.jsonl")) as book:
+        book.append("champion", cell="a", config_id="b")
+        for event, fields, said in (
+            ("champion", {"cell": "a"}, "champion lacks config_id"),
+            ("champion", {"cell": "a", "config_id": "b", "of": 1}, "champion has no field of"),
+            ("crowned", {}, "no event 'crowned'"),
+        ):
+            with pytest.raises(ValueError, match=said):
+                book.append(event, **fields)
+    assert len(ledger.read(tmp_path / "events.jsonl")) == 1
+
+
+def test_the_schema_describes_itself() -> None:
+    words = events.__doc__ or ""
+    for event, fields in events.EVENTS.items():
+        assert event in words
+        assert all(name in words for name in fields)
+
+
+def test_a_ledger_of_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    newer = events.LEDGER_VERSION + 1
+    path.write_text(json.dumps({"event": "launch", "ledger": newer, "version": "9.0"}) + "\n")
+    for opened in (ledger.read, Ledger):
+        with pytest.raises(RunError, match=f"has version {newer} of the ledger") as caught:
+            opened(path)
+        assert "segsweep 9.0 wrote it" in str(caught.value)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from segsweep import checkpoint, checksum, optim, trial
+from segsweep import checkpoint, checksum, losses, optim, trial
 from segsweep.check import Checked, check
-from segsweep.engine import prepare_process
+from segsweep.closing import model_of
+from segsweep.data.loader import Loader
+from segsweep.engine import evaluate, prepare_process
 from segsweep.progress import BEST, EVIDENCE, LAST, PREVIOUS, Progress, Report
 from segsweep.trial import Inputs, run_trial
 from tests.helpers import tiny, write_sweep
@@ -280,3 +282,20 @@ def test_mixed_precision_trains(checked: Checked, tmp_path: Path, precision: str
     assert found[-1] == {"status": "finished"}
     assert found[-2]["train_loss"] < found[0]["train_loss"]
     assert numbers(found) != numbers(reports(checked, tmp_path / "b"))
+
+
+@pytest.mark.parametrize(("batch_size", "micro_batch"), [(2, None), (6, None), (6, 2), (6, 1)])
+def test_the_validation_loss_of_a_checkpoint_does_not_hang_on_its_batches(
+    checked: Checked, tmp_path: Path, batch_size: int, micro_batch: int | None
+) -> None:
+    values = {"train__batch_size": batch_size, "train__epochs": 1}
+    own = {**config(checked, **values), "loss": losses.resolve("dice")}
+    found = list(run_trial(own, 0, inputs(checked), tmp_path, micro_batch=micro_batch))
+    tensors, facts = checkpoint.load(tmp_path / BEST)
+    model = model_of(tensors, facts, 2, torch.device("cpu"))
+    rows = checked.folds.validation_indices(0)
+    for size in (1, 3, 64):
+        loader = Loader(checked.data, rows, batch_size=size, seed=0, shuffle=False)
+        loss = losses.build(own["loss"])
+        again = evaluate(model, loader.epoch(1), loss, classes=2, device=torch.device("cpu"))
+        assert found[0]["val_loss"] == pytest.approx(again.loss, rel=1e-5)

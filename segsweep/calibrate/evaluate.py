@@ -21,7 +21,7 @@ from segsweep.calibrate.logits_file import VALIDATION, Logits
 from segsweep.calibrate.model import Subject, Trained, judge, notes_of
 from segsweep.calibrate.options import overridden
 from segsweep.calibrate.run import Outcome, save, track
-from segsweep.calibrate.targets import Target, foreign
+from segsweep.calibrate.targets import Target, foreign, told
 from segsweep.calibrate.temperatures import grid
 from segsweep.engine import device_facts, prepare_model, prepare_process
 from segsweep.errors import DataError, Problem, SpecError
@@ -93,7 +93,7 @@ def evaluate(
     finally:
         lock.release()
     warnings = track(spec, out, [judged])
-    notes = list(notes_of([judged]))
+    notes = [*notes_of([judged]), *told(targets)]
     return Outcome(out, [judged], computed, len(targets) - computed, notes, scale, warnings)
 
 

@@ -11,6 +11,7 @@ from segsweep.calibrate.logits_file import VALIDATION
 from segsweep.calibrate.targets import own
 from segsweep.check import Checked
 from segsweep.interrupt import Interrupt
+from segsweep.next_command import called, command
 from segsweep.plan import logits_bytes
 from segsweep.progress import BEST
 from segsweep.runners import Runner
@@ -93,8 +94,9 @@ def keep(
     if failed:
         notes.append(f"validation logits of {len(failed)} trials are not kept: {failed[0]}")
     if without:
+        how = f"`{command('calibrate', called(place))}` computes them"
         notes.append(
             f"validation logits of {without} configs are not kept: calibration.disk_gb "
-            f"{spec.calibration.disk_gb:g} is used up; `segsweep calibrate` computes them"
+            f"{spec.calibration.disk_gb:g} is used up; {how}"
         )
     return notes

@@ -132,7 +132,7 @@ def load(path: Path, expected: Mapping[str, Any]) -> Logits:
     Raises:
         RunError: missing, damaged, or of another model, fold, dataset or preprocessing.
     """
-    hint = "delete the file and run `segsweep calibrate` again: it is computed anew"
+    hint = "delete the file and calibrate again: it is computed anew"
     try:
         tensors, facts = checkpoint.load(path)
     except TrialError as error:

@@ -16,11 +16,12 @@ from segsweep.calibrate.keep import finished
 from segsweep.calibrate.logits_file import HOLDOUT, VALIDATION, Logits
 from segsweep.calibrate.model import Judged, Subject, Trained, judge, notes_of
 from segsweep.calibrate.options import overridden
-from segsweep.calibrate.targets import Target, foreign, own
+from segsweep.calibrate.targets import Target, foreign, own, told
 from segsweep.calibrate.temperatures import grid
 from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError, WeightsError
 from segsweep.identity import short_cells, short_params
+from segsweep.next_command import relaunch
 from segsweep.opening import CACHE, Opened, located, open_data, renamed_classes
 from segsweep.rundir import Run
 from segsweep.runners import Runner
@@ -79,7 +80,7 @@ def calibrate(
     found = rundir.load(rundir.find(run))
     spec = overridden(located(found), overrides, datasets or {})
     state = SearchState(found.metric, found.events)
-    configs = _chosen(spec, state, every)
+    configs = _chosen(found, spec, state, every)
     lock = rundir.Lock(found.path, "calibrate")
     try:
         with console.status("reading the images"):
@@ -98,7 +99,8 @@ def calibrate(
         warnings = track(spec, found.path, judged)  # a launch would write to the same trackers
     finally:
         lock.release()
-    notes = list(notes_of(judged))
+    others = {n: one for n, one in shared.targets.items() if n not in (VALIDATION, HOLDOUT)}
+    notes = [*notes_of(judged), *told(others)]
     scale = grid(spec.calibration.temperatures)
     return Outcome(found.path, judged, computed, len(items) - computed, notes, scale, warnings)
 
@@ -163,7 +165,7 @@ def track(spec: SweepSpec, folder: Path, judged: Sequence[Judged]) -> list[str]:
     return [*tracker.calibrated(models), *tracker.close()]
 
 
-def _chosen(spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigState]:
+def _chosen(run: Run, spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigState]:
     """Champions, or all that have finished.
 
     Raises:
@@ -176,7 +178,7 @@ def _chosen(spec: SweepSpec, state: SearchState, every: bool) -> list[ConfigStat
         if told := undefined(spec, state):
             raise RunError(Problem(f"no config has a score on every fold: {told}", hint=NO_USE))
         what = "no config has finished all folds" if every or not done else "there is no champion"
-        raise RunError(Problem(what, hint="`segsweep launch` goes on with the sweep"))
+        raise RunError(Problem(what, hint=f"`{relaunch(run)}` goes on with the sweep"))
     return chosen
 
 

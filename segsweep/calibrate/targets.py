@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +104,15 @@ def foreign(
         raise DataError(Problem(what, f"dataset {name}", "anomaly", hint))
     known = classes or tuple(one for one in data.classes if one not in odd)
     return _relabelled(name, data, known, odd)
+
+
+def told(targets: Mapping[str, Target]) -> list[str]:
+    """What to know about the files of datasets, each by its name."""
+    return [
+        f"dataset {target.name}: {note}"
+        for target in targets.values()
+        for note in target.data.notes
+    ]
 
 
 def _relabelled(name: str, data: ImageSet, known: Sequence[str], odd: Sequence[str]) -> Target:

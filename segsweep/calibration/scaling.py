@@ -212,7 +212,7 @@ class Agreement:
 
     Attributes:
         accuracy: share of valid pixels whose argmax is the label.
-        miou: mean over classes of IoU, classes that are neither predicted nor true left out.
+        miou: mean of IoU over the classes in the labels.
         changed: share of valid pixels whose argmax differs from that of the logits as they were.
     """
 
@@ -241,7 +241,7 @@ def agreement(
         raise nothing_valid(where)
     hits = np.diag(counts)
     either = counts.sum(axis=0) + counts.sum(axis=1) - hits
-    seen = either > 0
+    seen = counts.sum(axis=1) > 0
     return Agreement(
         hits.sum() / pixels, float((hits[seen] / either[seen]).mean()), changed / pixels
     )

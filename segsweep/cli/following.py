@@ -12,7 +12,7 @@ def following(console: Console, *commands: str, head: str = "next") -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def go_on(console: Console, command: str) -> None:
-    """What to type after an interruption."""
-    text = f"interrupted; go on with   {command}"
+def go_on(console: Console, command: str, why: str = "interrupted; go on") -> None:
+    """What to type after an interruption, or where something is left."""
+    text = f"{why} with   {command}"
     console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)

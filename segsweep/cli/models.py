@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,6 +13,7 @@ from segsweep.cli import complete, show
 from segsweep.cli.app import Datasets, Json, Run, Set, app, guarded, print_json
 from segsweep.cli.following import following, go_on
 from segsweep.errors import EXIT_INTERRUPTED, EXIT_UNDECIDED
+from segsweep.next_command import command
 
 if TYPE_CHECKING:
     from segsweep.export.predicting import Options
@@ -57,7 +57,7 @@ def calibrate(
         print_json(show_calibration.as_dict(outcome))
     else:
         show_calibration.outcome(console, outcome)
-        following(console, f"segsweep export {run} --out DIR")
+        following(console, command("export", run, "--out", "DIR"))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -184,8 +184,8 @@ def predict(
     else:
         show.predicted(console, done)
     if not done.complete:
-        again = ["segsweep", "predict", folder, images, "--out", out, *_given(options, runtime)]
-        go_on(console, shlex.join(map(str, again)))
+        given = _given(options, runtime)
+        go_on(console, command("predict", folder, images, "--out", out, *given))
         raise typer.Exit(EXIT_INTERRUPTED)
     raise typer.Exit(EXIT_UNDECIDED if done.failed else 0)
 

@@ -51,7 +51,7 @@ def stop(run: Run, as_json: Json = False) -> None:
     if as_json:
         print_json({"stopped": asdict(stopped) if stopped else None})
     else:
-        show.stopped(console, stopped, path)
+        show.stopped(console, stopped, rundir.load(path))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -81,7 +81,8 @@ def compare(
     elif chosen:
         typer.echo(module.FORMATS[chosen[0]](made), nl=False)
     else:
-        show.comparison(Console(), made, module.race_summary(looks))
+        paths = [run.path for run in found]
+        show.comparison(Console(), made, module.race_summary(looks), paths)
 
 
 @app.command(rich_help_panel=PANEL)

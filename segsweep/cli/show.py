@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.padding import Padding
@@ -15,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
-from segsweep import rundir
 from segsweep.cli.following import following, go_on
 from segsweep.errors import EXIT_INTERRUPTED, UserError
 from segsweep.fulldisk import human
 from segsweep.identity import counted
+from segsweep.next_command import called, command, relaunch, short
 from segsweep.spec import SweepSpec
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from segsweep.launching import Outcome
     from segsweep.plan import Plan
     from segsweep.report import Facts
-    from segsweep.rundir import Holder
+    from segsweep.rundir import Holder, Run
     from segsweep.runners.replay import Score
     from segsweep.status import Status
 
@@ -55,7 +55,7 @@ def problems(console: Console, error: UserError) -> None:
         console.print(f"  … and {count - LISTED} more of the same kind")
 
 
-def checked(console: Console, found: Checked, sweep: str) -> None:
+def checked(console: Console, found: Checked, sweep: Sequence[str]) -> None:
     """What a sound sweep file holds; ``sweep`` is how it was called, for the next command."""
     held = found.as_dict()
     for notice in found.notices:
@@ -66,10 +66,42 @@ def checked(console: Console, found: Checked, sweep: str) -> None:
         f"{held['holdout_images']} held out",
         highlight=False,
     )
-    following(console, f"segsweep plan {sweep}")
+    content(console, held["content"])
+    following(console, command("plan", *sweep))
 
 
-def plan(console: Console, made: Plan, sweep: str) -> None:
+def content(console: Console, held: dict[str, Any]) -> None:
+    """A line a class: its share of labelled pixels and of images, and the folds without it."""
+    parts = {name: held[name] for name in ("search", "holdout") if held[name] is not None}
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("class", overflow="fold")
+    for name in parts:
+        grid.add_column("pixels" if name == "search" else "held out: pixels", justify="right")
+        grid.add_column("images", justify="right")
+    missing = held["missing_in_folds"]
+    if missing:
+        grid.add_column("not in fold", overflow="fold")
+    for name in held["search"]["classes"]:
+        shares = [part["classes"][name] for part in parts.values()]
+        row = [percent(share[of]) for share in shares for of in ("pixels", "images")]
+        folds = ", ".join(map(str, missing.get(name, [])))
+        grid.add_row(Text(name), *row, *([folds] if missing else []))
+    if any(part["ignored"] for part in parts.values()):
+        row = [cell for part in parts.values() for cell in (percent(part["ignored"]), "")]
+        grid.add_row(Text("ignored, of all pixels", style="dim"), *row)
+    console.print(grid)
+
+
+def percent(share: float | None) -> str:
+    """``12.3 %``, with two digits that count where it is small."""
+    if share is None:
+        return "-"
+    if share in (0, 1):
+        return f"{share:.0%}".replace("%", " %")
+    return f"{100 * share:.1f} %" if share >= 0.01 else f"{100 * share:#.2g} %"
+
+
+def plan(console: Console, made: Plan, sweep: Sequence[str]) -> None:
     """The plan as a table; ``sweep`` is how it was called, for the next command."""
     from segsweep.display import duration
 
@@ -84,7 +116,7 @@ def plan(console: Console, made: Plan, sweep: str) -> None:
             cell.cell,
             str(cell.configs),
             str(cell.trials),
-            f"{cell.parameters:,}",
+            _range(cell.parameters_least, cell.parameters),
             f"{cell.train_ms:.1f}",
             duration(cell.seconds),
         )
@@ -92,7 +124,7 @@ def plan(console: Console, made: Plan, sweep: str) -> None:
     console.print()
     console.print(
         f"{len(made.cells)} cells · {made.configs} configs · {made.trials} trials · "
-        f"{made.epochs} epochs, on {made.images} images in {counted(made.folds, 'fold')} "
+        f"{_epochs(made)}, on {made.images} images in {counted(made.folds, 'fold')} "
         f"({made.holdout_images} held out)",
         highlight=False,
     )
@@ -102,7 +134,17 @@ def plan(console: Console, made: Plan, sweep: str) -> None:
         f"{human(made.logits_bytes)} of validation logits on disk; early stopping makes all less",
         highlight=False,
     )
-    following(console, f"segsweep launch {sweep}")
+    following(console, command("launch", *sweep))
+
+
+def _range(least: int, most: int) -> str:
+    return f"{most:,}" if least == most else f"{least:,}–{most:,}"
+
+
+def _epochs(made: Plan) -> str:
+    if made.epochs == made.epochs_most:
+        return f"{made.epochs} epochs"
+    return f"about {made.epochs} epochs ({made.epochs_most} at most)"
 
 
 def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
@@ -119,17 +161,17 @@ def ranking(console: Console, spec: SweepSpec, rows: list[Ranked]) -> None:
         console.print("dim rows have not finished all folds yet", style="dim")
 
 
-def comparison(console: Console, found: Comparison, race: str | None) -> None:
-    """The answer, the ranking, and what can be claimed."""
+def comparison(console: Console, found: Comparison, race: str | None, runs: Sequence[Path]) -> None:
+    """The answer, the ranking, and what can be claimed of these run directories."""
     from segsweep.compare import terminal
 
     terminal.show(console, found)
     if race is not None:
         console.print(f"\n{race}", highlight=False)
-    if found.final and len(found.runs) == 1:
+    if found.final and len(runs) == 1:
         console.print()
-        name = found.runs[0]
-        following(console, f"segsweep calibrate {name}", f"segsweep export {name} --out DIR")
+        name = called(runs[0])
+        following(console, command("calibrate", name), command("export", name, "--out", "DIR"))
 
 
 def status(console: Console, found: Status) -> None:
@@ -137,13 +179,13 @@ def status(console: Console, found: Status) -> None:
     console.print(found.picture())
 
 
-def stopped(console: Console, was: Holder | None, path: Path) -> None:
+def stopped(console: Console, was: Holder | None, run: Run) -> None:
     """Whom ``stop`` has stopped, and how to go on."""
     if was is None:
         console.print("no launch is running there")
         return
     console.print(f"stopped the launch of {was.since} (pid {was.pid})", highlight=False)
-    following(console, f"segsweep launch {_short(path) / rundir.RESOLVED}")
+    following(console, relaunch(run))
 
 
 def replay(console: Console, rows: list[Score], orders: int, notes: list[str]) -> None:
@@ -180,12 +222,12 @@ def report(console: Console, path: Path, facts: Facts) -> None:
     if facts.standing != "finished":
         console.print(f"note: {BADGES[facts.standing]}; the report says so", style="yellow")
     size = human(path.stat().st_size)
-    console.print(f"report      {_short(path)} ({size})", highlight=False, soft_wrap=True)
+    console.print(f"report      {short(path)} ({size})", highlight=False, soft_wrap=True)
 
 
-def outcome(console: Console, ended: Outcome, sweep: str) -> None:
+def outcome(console: Console, ended: Outcome, sweep: Sequence[str]) -> None:
     """The end of a launch: ranking, where results lie, what to try next."""
-    name = ended.spec.name
+    name = called(ended.run_directory)
     console.print()
     ranking(console, ended.spec, ended.ranking)
     interrupted = ended.exit_code == EXIT_INTERRUPTED
@@ -205,20 +247,21 @@ def outcome(console: Console, ended: Outcome, sweep: str) -> None:
     if not ended.started and not interrupted:
         console.print("nothing was missing: every trial of it is there")
     if ended.ranking or not interrupted:
-        text = f"results     {_short(ended.run_directory)}/results/*.parquet"
+        text = f"results     {short(ended.run_directory)}/results/*.parquet"
         console.print(text, highlight=False)
     if interrupted:
-        go_on(console, f"segsweep launch {sweep}")
+        go_on(console, command("launch", *sweep))
         return
     if ended.undecided:
-        following(console, f"segsweep launch {sweep} --retry failed")
-    following(console, f"segsweep compare {name}", f"segsweep report {name}")
+        following(console, command("launch", *sweep, "--retry", "failed"))
+    following(console, command("compare", name), command("report", name))
     online, lost = ended.spec.wandb_mode == "online", any("W&B" in one for one in ended.warnings)
     if "wandb" in ended.spec.tracking and (lost if online else ended.spec.wandb_mode == "offline"):
-        following(console, f"segsweep sync {name}", head="")
+        following(console, command("sync", name), head="")
     store = ended.run_directory / MLFLOW
     if "mlflow" in ended.spec.tracking and store.exists():
-        following(console, f"mlflow ui --backend-store-uri sqlite:///{_short(store)}", head="")
+        uri = shlex.quote(f"sqlite:///{short(store)}")
+        following(console, f"mlflow ui --backend-store-uri {uri}", head="")
 
 
 def exported(console: Console, found: Exported) -> None:
@@ -239,8 +282,7 @@ def exported(console: Console, found: Exported) -> None:
         )
     for note in found.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
-    place = shlex.quote(str(_short(found.out)))
-    following(console, f"segsweep predict {place} IMAGES --out DIR")
+    following(console, command("predict", short(found.out), "IMAGES", "--out", "OUT"))
 
 
 @contextmanager
@@ -255,7 +297,7 @@ def bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
 def predicted(console: Console, found: Predicted) -> None:
     """How many images are done, and each that is not."""
     there = f" ({found.already} were there already)" if found.already else ""
-    place = shlex.quote(str(_short(found.out)))
+    place = shlex.quote(str(short(found.out)))
     head = f"{counted(found.done, 'image')} by {found.runtime}{there}, results in {place}"
     console.print(head, markup=False, highlight=False, soft_wrap=True)
     for note in found.notes:
@@ -264,13 +306,6 @@ def predicted(console: Console, found: Predicted) -> None:
         console.print(f"{len(found.failed)} not predicted:", style="red")
         for problem in found.failed:
             console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _short(path: Path) -> Path:
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path
 
 
 def doctor(console: Console, found: Sequence[Finding]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,9 +15,9 @@ from segsweep.errors import EXIT_REFUSED
 PANEL = "From a sweep file"
 
 
-def _called(sweep: Path, overrides: list[str] | None) -> str:
+def _called(sweep: Path, overrides: list[str] | None) -> list[str]:
     """The sweep file as it stands on the command line, for the next command."""
-    return shlex.join([str(sweep), *(part for one in overrides or [] for part in ("--set", one))])
+    return [str(sweep), *(part for one in overrides or [] for part in ("--set", one))]
 
 
 @app.command(rich_help_panel=PANEL)
@@ -92,7 +91,9 @@ def launch(
     if as_json:
         print_json(outcome.as_dict())
     else:
-        show.outcome(console, outcome, _called(sweep, overrides))
+        where = ["--runner", runner] if runner != "ray" else []
+        where += ["--address", address] if address else []
+        show.outcome(console, outcome, [*_called(sweep, overrides), *where])
     raise typer.Exit(outcome.exit_code)
 
 

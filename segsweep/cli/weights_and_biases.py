@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from segsweep.cli.app import Json, Run, Set, app, guarded, print_json
+from segsweep.cli.following import go_on
 from segsweep.errors import EXIT_UNDECIDED, Problem, RunError
+from segsweep.next_command import command
 
 if TYPE_CHECKING:
     from segsweep.importing import Imported
@@ -82,7 +83,7 @@ def _show_synced(console: Console, done: Synced, run: str) -> None:
     sent = len(done.runs) - len(done.left)
     console.print(f"\n{sent} sent, {done.before} there before, {len(done.left)} left")
     if done.left:
-        console.print(f"go on with   segsweep sync {run}", style="yellow", highlight=False)
+        go_on(console, command("sync", run), why="go on")
 
 
 @app.command(rich_help_panel=PANEL)
@@ -189,13 +190,12 @@ def _show_imported(
             console.print(f"  {problem}", markup=False, highlight=False, soft_wrap=True)
     if out is None:
         return
-    words, when = ["segsweep", "validate", str(out)], ""
+    then, when = command("validate", out), ""
     if made.missing:
-        words = ["segsweep", "import-wandb", str(file), "--out", str(out)]
-        words += [part for one in [*overrides, *made.fill] for part in ("--set", one)]
-        words += [] if made.fill else ["--set", "KEY=VALUE"]
-        when = ", with your values,"
-    line = f"wrote {out}; next{when}   {shlex.join(words)}"
+        given = [part for one in [*overrides, *made.fill] for part in ("--set", one)]
+        given += [] if made.fill else ["--set", "KEY=VALUE"]
+        then, when = command("import-wandb", file, "--out", out, *given), ", with your values,"
+    line = f"wrote {out}; next{when}   {then}"
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

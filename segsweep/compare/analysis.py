@@ -40,8 +40,10 @@ from segsweep.compare.resampling import ImageNoise
 from segsweep.compare.scoring import Array, Scorer, scorer
 from segsweep.compare.warn import Drawn
 from segsweep.errors import Problem, RunError
+from segsweep.next_command import called, command
 from segsweep.rundir import Run
 from segsweep.state import SearchState
+from segsweep.workload import epochs_of
 
 ALPHA = 0.05
 DRAWS = 4000  # percentiles of so many are good to a fortieth of the interval
@@ -135,6 +137,7 @@ def analyse(
              if pair.told_apart and pair.better == read.best[0].best.config_id}  # fmt: skip
     rows = [_standing(read, i, folds, held, apart) for i in range(len(read.best))]
     tied = [row for row in rows if row.tied]
+    fastest = candidates.fastest([c.best for c, r in zip(read.best, rows, strict=True) if r.tied])
     drawn = {where: Drawn(f.images is not None, f.groups, f.refused)
              for where, f in (("folds", folds), ("holdout", held)) if f}  # fmt: skip
     spec = runs[0].spec
@@ -150,8 +153,9 @@ def analyse(
         final=all(together.done(run) for run in runs),
         tests=tests,
         tied=[row.config_id for row in tied],
-        fastest=_least([(row.runtime_ms, row.config_id) for row in tied]),
-        smallest=_least([(row.parameters, row.config_id) for row in tied]),
+        fastest=fastest[0] if fastest else None,
+        equally_fast=fastest,
+        smallest=_smallest(tied),
         effects=effects(
             [r.levels for r in rows], [r.mean for r in rows], goal=read.goal, alpha=alpha
         ),
@@ -177,7 +181,9 @@ def _read(runs: Sequence[Run], loaded: Sequence[tables.Tables]) -> _Read:
     if not best:
         where = " and ".join(str(run.path) for run in runs)
         what = "no config has finished all of its folds yet"
-        hint = "`segsweep status RUN` says how far it is; launch again to go on"
+        hint = (
+            f"`{command('status', called(runs[0].path))}` says how far it is; launch again to go on"
+        )
         if told := warn.undefined_in(runs, states):
             what, hint = f"no config has a score on every fold: {'; '.join(told)}", NO_USE
         raise RunError(Problem(what, where, "", hint))
@@ -311,16 +317,23 @@ def _beyond(read: _Read, best: Candidate) -> list[float]:
     return [] if scores is None else scores[0].mean(axis=1).tolist()
 
 
-def _least(values: Sequence[tuple[float | None, str]]) -> str | None:
-    known = [(value, name) for value, name in values if value is not None]
-    return min(known)[1] if known else None
+def _smallest(tied: Sequence[Standing]) -> str | None:
+    """Of those with the fewest parameters the best; None where all have as many."""
+    known = [(row.parameters, at) for at, row in enumerate(tied) if row.parameters is not None]
+    if len(known) > 1 and len({parameters for parameters, _ in known}) == 1:
+        return None
+    return tied[min(known)[1]].config_id if known else None
 
 
 def _importances(read: _Read) -> Importances:
-    """From the best score up to the first rung, of every config on its first fold."""
+    """From the best score up to the first rung, of every config on its first fold.
+
+    One with fewer epochs is taken at its end.
+    """
     sign = 1 if read.goal == "maximize" else -1
     stopping = read.runs[0].spec.early_stopping
-    last = read.runs[0].spec.train.epochs
+    every = [config for state in read.states for config in state.configs.values()]
+    last = max(map(epochs_of, every), default=1)
     epoch = last if stopping.type == "none" else min(stopping.grace_period, last)
     trials = []
     for index, state in enumerate(read.states):

@@ -12,6 +12,7 @@ import numpy as np
 from segsweep.compare.scoring import Array
 from segsweep.compare.tables import Tables
 from segsweep.identity import short_cells
+from segsweep.results import Timed, timings
 from segsweep.rundir import Run
 from segsweep.state import SearchState, Slot
 
@@ -25,6 +26,7 @@ class Candidate:
         trials: slot → trial id, of the slots that the sweep asks for.
         scores: slot → the metric at the best epoch of a finished trial.
         holdout: slot → the same metric on the holdout.
+        timed: what ``runtime_ms`` is worth.
     """
 
     run: int
@@ -37,6 +39,7 @@ class Candidate:
     holdout: Mapping[Slot, float]
     parameters: int | None
     runtime_ms: float | None
+    timed: Timed | None = None
 
     @property
     def mean(self) -> float:
@@ -56,7 +59,7 @@ class Champion:
 
 def candidates(index: int, run: Run, state: SearchState, tables: Tables) -> list[Candidate]:
     """Every config of a run in the order in which they were proposed."""
-    slots = set(run.spec.slots)
+    slots, timed = set(run.spec.slots), timings(run.events)
     held = run.spec.metric.name.replace("val/", "holdout_")
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in state.configs}
     for row in tables.trials.to_pylist():
@@ -79,6 +82,7 @@ def candidates(index: int, run: Run, state: SearchState, tables: Tables) -> list
                 holdout={s: r[held] for s, r in ended.items() if r.get(held) is not None},
                 parameters=next((r["parameters"] for r in own if r["parameters"]), None),
                 runtime_ms=next((r["runtime_ms"] for r in own if r["runtime_ms"]), None),
+                timed=timed.get(name),
             )
         )
     return found
@@ -140,3 +144,24 @@ def grid(
     ]
     values = np.array(whole, dtype=np.float64)
     return None if np.isnan(values).any() else values
+
+
+def fastest(rows: Sequence[Candidate]) -> list[str]:
+    """Config ids of the one architecture that is faster than all others by more than the spread.
+
+    Timings are held against each other where they were made in turn. Empty where there is nothing
+    to compare, where one is missing or of another moment, or where turns differ as much.
+
+    Args:
+        rows: the candidates, best first; so are the ids.
+    """
+    rounds = {(row.run, row.timed.timing if row.timed else None) for row in rows}
+    known = {row.timed.architecture: row.timed for row in rows if row.timed and row.timed.timing}
+    if len(rounds) != 1 or len(known) < 2:
+        return []
+    quick, *others = sorted(known.values(), key=lambda one: one.milliseconds)
+    for other in others:
+        spread = max(quick.spread or 0.0, other.spread or 0.0)
+        if other.milliseconds - quick.milliseconds <= spread:
+            return []
+    return [r.config_id for r in rows if r.timed and r.timed.architecture == quick.architecture]

@@ -63,7 +63,7 @@ class Standing:
         configs: how many of its cell were tried; ``finished`` of them on every fold, of which
             this is the best.
         parameters: of the model.
-        runtime_ms: median milliseconds for one image.
+        runtime_ms: milliseconds for one image, the least of several turns.
         tied: it cannot be told from the best on the folds.
         no_interval: why there is no interval of the mean, and ``no_holdout_interval`` none on the
             holdout; None where there is one, or no holdout score.
@@ -209,7 +209,9 @@ class Comparison:
         final: no trial of any cell is open.
         tests: of the pairs on the folds and, where champions were scored there, on the holdout.
         tied: config ids that cannot be told from the best on the folds, the best first.
-        fastest: of those the config id with the smallest runtime; None where none was timed.
+        fastest: of those the config id whose architecture is faster than all others by more than
+            timings of it are apart; None where that cannot be said.
+        equally_fast: all of those that have that architecture, ``fastest`` first.
         smallest: the same with the fewest parameters.
         warnings: what a reader must know before quoting a number.
         notes: what was mended while reading.
@@ -227,6 +229,7 @@ class Comparison:
     tests: Mapping[Where, Tests]
     tied: Sequence[str]
     fastest: str | None
+    equally_fast: Sequence[str]
     smallest: str | None
     effects: Effects
     importances: Importances

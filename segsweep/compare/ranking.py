@@ -140,7 +140,9 @@ REASONS = {
     "boundary_iou_per_image": OUTLINES,
     "mboundary_iou": OUTLINES,
 }
-NO_USE = "launching again changes nothing: another metric, fewer folds, or folds.stratify_by"
+NO_USE = (
+    "launching again changes nothing: another metric, fewer folds, or folds.stratify_by: classes"
+)
 
 
 def undefined(spec: SweepSpec, state: SearchState) -> str | None:

@@ -60,7 +60,7 @@ class Scorer:
         return _divide(pooled[:, :, 0].sum(axis=1), valid)
 
     def _by_image(self, counts: Array, weights: Array) -> Array:
-        each = _ratio("dice" if self.name == "f1_per_image" else "iou", counts)
+        each = _of_union("dice" if self.name == "f1_per_image" else "iou", counts)
         if self.name == "miou_per_image_present":
             each = np.where(counts[..., 0] + counts[..., 2] > 0, each, np.nan)
         values = _mean(each)
@@ -81,12 +81,22 @@ def scorer(name: str, own: Sequence[str]) -> Scorer | None:
 
 
 def _ratio(name: str, counts: Array) -> Array:
+    """Of each class that occurs in the truth; NaN of the others."""
     tp, fp, fn = counts[..., 0], counts[..., 1], counts[..., 2]
-    if name == "iou":
-        return _divide(tp, tp + fp + fn)
-    if name in ("dice", "f1"):
-        return _divide(2 * tp, 2 * tp + fp + fn)
-    return _divide(tp, tp + (fp if name == "precision" else fn))
+    if name == "precision":
+        found = np.nan_to_num(_divide(tp, tp + fp))
+    elif name == "recall":
+        found = _divide(tp, tp + fn)
+    else:
+        found = _of_union(name, counts)
+    occurs: Array = np.where(tp + fn > 0, found, np.nan)
+    return occurs
+
+
+def _of_union(name: str, counts: Array) -> Array:
+    """Of each class that is in truth or prediction; NaN of the others."""
+    tp, fp, fn = counts[..., 0], counts[..., 1], counts[..., 2]
+    return _divide(tp, tp + fp + fn) if name == "iou" else _divide(2 * tp, 2 * tp + fp + fn)
 
 
 def _divide(a: Array, b: Array) -> Array:

@@ -49,11 +49,13 @@ def answer(found: Comparison) -> str:
     if not others:
         return f"{text}, and no other cell is tied with it."
     text += f"; {others} of {len(found.standings) - 1} other cells cannot be told from it."
-    fast = found.standing(found.fastest) if found.fastest else None
+    fast = [found.standing(name) for name in found.equally_fast]
     small = found.standing(found.smallest) if found.smallest else None
-    if fast is not None:
-        text += f" Of these, {fast.label} is the fastest ({number(fast.runtime_ms, 1)} ms an image)"
-        if small is not None and small.config_id == fast.config_id:
+    if fast:
+        labels = " and ".join(row.label for row in fast)
+        who = f"{labels} is the fastest" if len(fast) == 1 else f"{labels} are the fastest"
+        text += f" Of these, {who} ({number(fast[0].runtime_ms, 1)} ms an image)"
+        if small is not None and small.config_id in found.equally_fast:
             return f"{text} and the smallest ({small.parameters:,} parameters)."
         text += "."
     if small is not None:

@@ -42,6 +42,10 @@ _WHAT = {
     "the numbers of folds that were run": ("folds.run", _SAME_FOLDS),
     "the replicates": ("replicates", "use the same `replicates:` in both sweep files"),
     "the metrics": ("metric", "use the same `metric:` in both sweep files"),
+    "the definitions of scores (identity versions)": (
+        "",
+        "segsweep has changed a definition between the two: launch the older sweep anew",
+    ),
 }
 _LONG = ("the images held out",)
 
@@ -56,6 +60,7 @@ def facts(run: Run) -> dict[str, Any]:
         spec.folds.count,
         spec.replicates,
         f"{spec.metric.name} {spec.metric.goal}",
+        run.identity,
     )
     return dict(zip(_WHAT, values, strict=True))
 

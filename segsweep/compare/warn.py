@@ -10,9 +10,11 @@ from segsweep.compare.candidates import Champion
 from segsweep.compare.comparison import Standing, Tests, Where
 from segsweep.compare.ranking import rank, reduced, undefined
 from segsweep.compare.together import done
+from segsweep.identity import MEANINGS
 from segsweep.rundir import Run
 from segsweep.state import SearchState
 
+TOLD_ERROR = 5e-4  # of a binned score; tables show four digits
 PLACES: dict[Where, str] = {"folds": "On the folds", "holdout": "On the holdout"}
 
 
@@ -50,6 +52,8 @@ def warnings(
     found = []
     if not all(done(run) for run in runs):
         found.append("The sweep is not finished: champions and ranks may change.")
+    found += _older(runs)
+    found += _binned(runs)
     found += _selected(rows)
     found += _disagreement(rows, tests)
     found += _folds(rows, drawn["folds"])
@@ -64,6 +68,29 @@ def warnings(
     for run in runs:
         found += reduced(rank(run.spec, run.events))
     return found
+
+
+def _older(runs: Sequence[Run]) -> list[str]:
+    """Recorded scores stay what they were, whatever a score of that name means today."""
+    was = min(run.identity for run in runs)
+    changes = [what for number, what in MEANINGS.items() if number > was]
+    if not changes:
+        return []
+    since = "; ".join(changes)
+    what = "An earlier segsweep recorded these scores and defined them otherwise"
+    return [f"{what}. Since: {since}."]
+
+
+def _binned(runs: Sequence[Run]) -> list[str]:
+    """The compared score comes from bins where there are many pixels, and may be a little off."""
+    name = runs[0].spec.metric.name.removeprefix("val/")
+    most = max(
+        (event.get("score_errors", {}).get(name, 0.0) for run in runs for event in run.events),
+        default=0.0,
+    )
+    if most < TOLD_ERROR:
+        return []
+    return [f"{name} of many pixels is counted in bins, and is off by at most {most:.2g}."]
 
 
 def undefined_in(runs: Sequence[Run], states: Sequence[SearchState]) -> list[str]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from segsweep.errors import DataError, Problem
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same input gives another file."""
 
 _META = b"segsweep"
@@ -42,6 +42,8 @@ class ImageSet:
         pixel_hashes: N hashes of the images as decoded, before resizing: equal for equal pixels.
         original_masks: (N, H, W) labels of `original_classes`, where classes are left out.
         original_classes: names of all classes, where some are left out.
+        depth: the bits that images of 16 bits used; None where there were none.
+        notes: what a person should know about the whole dataset's files.
     """
 
     images: NDArray[np.uint8]
@@ -53,6 +55,8 @@ class ImageSet:
     pixel_hashes: tuple[str, ...] = ()
     original_masks: NDArray[np.uint8] | None = None
     original_classes: tuple[str, ...] = ()
+    depth: int | None = None
+    notes: tuple[str, ...] = ()
 
     def original(self) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
         """Masks (N, H, W) and class names as if `dataset.leave_out` were not set.
@@ -96,6 +100,8 @@ def _open(path: Path) -> tuple[ImageSet, dict[str, Any]]:
             tuple(batch.column("pixel_hash").to_pylist()),
             _view(batch, "original_mask", shape) if original else None,
             tuple(meta["original_classes"]),
+            meta["depth"],
+            tuple(meta["notes"]),
         )
     except FileNotFoundError as error:
         hint = "run the launch again: it is rebuilt from the dataset"
@@ -134,6 +140,8 @@ def write(path: Path, data: ImageSet) -> None:
         "classes": list(data.classes),
         "original_classes": list(data.original_classes),
         "fingerprint": data.fingerprint,
+        "depth": data.depth,
+        "notes": list(data.notes),
         "check": _check(data),
     }
     batch = pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
@@ -176,15 +184,22 @@ def digest(texts: Sequence[Any], arrays: Sequence[NDArray[np.uint8]] = ()) -> st
 
 
 def _check(data: ImageSet) -> str:
-    texts = [data.image_ids, data.attributes, data.classes, data.fingerprint, data.pixel_hashes]
+    texts: list[Any] = [
+        data.image_ids,
+        data.attributes,
+        data.classes,
+        data.fingerprint,
+        data.pixel_hashes,
+    ]
     original = () if data.original_masks is None else (data.original_masks,)
-    return digest([*texts, data.original_classes], (data.images, data.masks, *original))
+    texts += [data.original_classes, data.depth, data.notes]
+    return digest(texts, (data.images, data.masks, *original))
 
 
-def verified(path: Path) -> str | None:
-    """The dataset's fingerprint in a cache file; None where the file is missing or damaged."""
+def verified(path: Path) -> ImageSet | None:
+    """A cache file mapped into memory; None where it is missing or damaged."""
     try:
         data, meta = _open(path)
     except DataError:
         return None
-    return data.fingerprint if meta.get("check") == _check(data) else None
+    return data if meta.get("check") == _check(data) else None

@@ -9,7 +9,7 @@ a damaged one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,14 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segsweep.data.arrow_file import VERSION, ImageSet, digest, load, verified, write
-from segsweep.data.decoding import Part, decode_all, digest_all
-from segsweep.data.folds import split_holdout
+from segsweep.data.decoding import Decoded, Part, decode_all, digest_all
+from segsweep.data.drawing import Drawing
 from segsweep.data.leave_out import without
 from segsweep.data.sources.base import Sample, Source
 from segsweep.errors import DataError, Problem
-from segsweep.registry import suggest
 
-__all__ = ["ImageSet", "Prepared", "attribute", "load", "prepare"]
+__all__ = ["ImageSet", "Prepared", "load", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,8 @@ class Prepared:
         fingerprint: hash over the decoded content of both: ids, pixels, labels, classes, size.
         images: how many there are in both together.
         decodes: how many were decoded for this call; 0 when the cache was there.
+        depth: the bits that images of 16 bits use; None where there are none.
+        notes: what a person should know about the files, whether or not the cache was there.
     """
 
     train: Path
@@ -44,6 +45,8 @@ class Prepared:
     fingerprint: str
     images: int
     decodes: int
+    depth: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -57,6 +60,7 @@ def prepare(
     stratify_by: str | None,
     group_by: str | None,
     cache_dir: Path,
+    folds: int = 1,
     leave_out: Sequence[str] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
@@ -69,9 +73,10 @@ def prepare(
         image_size: height and width that everything is resized to.
         holdout: the share to hold out, 0 for none, or ``"official"`` for the source's own.
         seed: decides who is held out.
-        stratify_by: the attribute that the holdout is stratified by.
+        stratify_by: the attribute that the holdout is stratified by, or ``"classes"``.
         group_by: the attribute whose groups are held out as a whole.
         cache_dir: where the files go; made if missing.
+        folds: how many there are to be of the rest.
         leave_out: classes whose pixels are ignored and that have no label; the masks with them
             are kept beside, see `ImageSet.original`.
         on_progress: called with the number of images done and of all.
@@ -84,42 +89,51 @@ def prepare(
     samples = [sample for sample in samples if sample.image_id in digests]
     problems = [*problems, *wrong]
     if problems or not samples:  # look into the sound rest as well: all mistakes at once
-        problems += decode_all(source, samples, image_size, _one_part(samples), on_progress)[2]
+        whole = decode_all(source, samples, image_size, _one_part(samples), on_progress)
+        problems += whole.problems
         raise DataError(problems or [Problem("the dataset holds no images")])
-    official = source.official_holdout
-    held = _held_out(samples, holdout, seed, stratify_by, group_by, official)
-    # who is held out, not the settings it came from: without a holdout the seed changes nothing
     out = sorted(leave_out)
-    settings = (name, dict(options), image_size, source.classes, held.tolist(), out)
+    drawing = Drawing(holdout, seed, stratify_by, group_by, folds, source.official_holdout)
+    held, who = drawing.before(samples)
+    settings = (name, dict(options), image_size, source.classes, who, out)
     key = _key(samples, digests, settings)
     train = cache_dir / f"{key}-train.arrow"
-    test = cache_dir / f"{key}-holdout.arrow" if held.any() else None
+    test = cache_dir / f"{key}-holdout.arrow" if held is None or held.any() else None
     known = _verified(train, test)
     if known is not None:
-        return Prepared(train, test, known, len(samples), 0)
-    parts, hashes, problems = decode_all(source, samples, image_size, held, on_progress)
-    if problems:
-        raise DataError(problems)
-    fingerprint = _save((train, test), parts, hashes, samples, held, source.classes, out)
-    return Prepared(train, test, fingerprint, len(samples), len(samples))
+        count = len(samples)
+        return Prepared(train, test, known.fingerprint, count, 0, known.depth, known.notes)
+    side = _one_part(samples) if held is None else held
+    decoded = decode_all(source, samples, image_size, side, on_progress)
+    if decoded.problems:
+        raise DataError(decoded.problems)
+    if held is None:
+        held = drawing.after(samples, decoded.parts[0][1], source.classes, out)
+        decoded = replace(decoded, parts=_apart(decoded.parts[0], held))
+    fingerprint = _save((train, test), decoded, samples, held, source.classes, out)
+    count = len(samples)
+    return Prepared(train, test, fingerprint, count, count, decoded.depth, decoded.notes)
 
 
-def _verified(train: Path, test: Path | None) -> str | None:
-    """The fingerprint in the files, if they are all there, undamaged, and of one build."""
-    found = {verified(path) for path in (train, test) if path is not None}
-    return found.pop() if len(found) == 1 else None
+def _verified(train: Path, test: Path | None) -> ImageSet | None:
+    """The first of the files, if they are all there, undamaged, and of one build."""
+    first = verified(train)
+    if first is None or test is None:
+        return first
+    second = verified(test)
+    return first if second is not None and second.fingerprint == first.fingerprint else None
 
 
 def _save(
     paths: tuple[Path, Path | None],
-    parts: Sequence[Part],
-    hashes: Sequence[str],
+    decoded: Decoded,
     samples: Sequence[Sample],
     held: NDArray[np.bool_],
     classes: tuple[str, ...],
     out: Sequence[str],
 ) -> str:
     """Writes both parts and returns the fingerprint of the whole."""
+    parts: Sequence[Part] = decoded.parts
     original: list[tuple[NDArray[np.uint8] | None, tuple[str, ...]]] = [(None, ())] * 2
     if out:
         original = [(masks, classes) for _, masks in parts]
@@ -129,8 +143,9 @@ def _save(
         if path is not None:
             indices = [int(index) for index in np.flatnonzero(chosen)]
             labels = _labels([samples[index] for index in indices])
-            pixels = tuple(hashes[index] for index in indices)
-            write(path, ImageSet(*part, *labels, classes, fingerprint, pixels, *whole))
+            pixels = tuple(decoded.hashes[index] for index in indices)
+            told = (decoded.depth, decoded.notes)
+            write(path, ImageSet(*part, *labels, classes, fingerprint, pixels, *whole, *told))
     return fingerprint
 
 
@@ -163,50 +178,14 @@ def _one_part(samples: Sequence[Sample]) -> NDArray[np.bool_]:
     return np.zeros(len(samples), dtype=np.bool_)
 
 
-def _held_out(
-    samples: Sequence[Sample],
-    holdout: float | str,
-    seed: int,
-    stratify_by: str | None,
-    group_by: str | None,
-    official: str,
-) -> NDArray[np.bool_]:
-    key = "dataset.holdout"
-    strata = attribute(samples, stratify_by, "folds.stratify_by")
-    groups = attribute(samples, group_by, "folds.group_by")
-    if holdout == "official":
-        held = np.asarray([sample.split == official for sample in samples])
-        if held.any() and not held.all():
-            return held
-        which = "every image is in the" if held.any() else "no image is in a"
-        what = f"{which} split {official!r}"
-        raise DataError(Problem(what, key=key, hint="set `holdout` to a share such as 0.2"))
-    if isinstance(holdout, str) or not 0 <= holdout < 1:
-        what = f"{holdout!r} is neither 'official' nor a number from 0 to less than 1"
-        raise DataError(Problem(what, key=key))
-    if holdout == 0:
-        return _one_part(samples)
-    ids = [sample.image_id for sample in samples]
-    return split_holdout(ids, fraction=holdout, seed=seed, strata=strata, groups=groups)
+def _apart(part: Part, held: NDArray[np.bool_]) -> tuple[Part, Part]:
+    """The rows that are not held out, and those that are.
 
-
-def attribute(samples: Sequence[Sample], name: str | None, key: str) -> tuple[str, ...] | None:
-    """The values of attribute ``name``; None where ``name`` is.
-
-    Raises:
-        DataError: the dataset has no such attribute, or not for every image.
+    The former stay in their memory and close up in it, so that it is not needed twice.
     """
-    if name is None:
-        return None
-    values = tuple(sample.attributes.get(name, "") for sample in samples)
-    if all(values):
-        return values
-    if any(values):
-        without = [s.image_id for s, value in zip(samples, values, strict=True) if not value]
-        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
-        what = f"no {name!r} is known for {', '.join(without[:5])}{more}"
-        raise DataError(Problem(what, key=key))
-    known = sorted({name for sample in samples for name in sample.attributes})
-    raise DataError(
-        Problem(f"images have no attribute {name!r}", key=key, hint=suggest(name, known))
-    )
+    out = part[0][held], part[1][held]
+    left = np.flatnonzero(~held)
+    for array in part:
+        for place, row in enumerate(left):
+            array[place] = array[row]
+    return (part[0][: len(left)], part[1][: len(left)]), out

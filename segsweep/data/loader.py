@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from segsweep.batches import starts
 from segsweep.data.augment import Augmenter
 from segsweep.data.cache import ImageSet
 
@@ -46,9 +47,7 @@ class Loader:
         batch_size: images a batch.
         seed: of the order, at least 0.
         augment: changes each image; None: rows are copied as they are.
-        shuffle: another order each epoch, for training. A last batch of a single image is then
-            merged into the one before, since batch normalisation needs two values a channel
-            at the deepest level (not for ``batch_size=1``, where that cannot be had).
+        shuffle: another order each epoch, for training; see ``batches.starts``.
         workers: threads; each makes one batch at a time. At most ``max(2, workers)`` finished
             or half-made batches wait.
     """
@@ -71,10 +70,7 @@ class Loader:
         self._augment = augment
         self._shuffle = shuffle
         self._workers = max(1, workers)
-        self._starts = list(range(0, len(self._indices), batch_size))
-        alone = batch_size > 1 and len(self._indices) % batch_size == 1
-        if shuffle and alone and len(self._starts) > 1:
-            self._starts.pop()
+        self._starts = starts(len(self._indices), batch_size, training=shuffle)
 
     def __len__(self) -> int:
         """Batches an epoch."""

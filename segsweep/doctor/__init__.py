@@ -14,6 +14,7 @@ from segsweep import spec as spec_module
 from segsweep.doctor import files, libraries, machine, packages, services, wants
 from segsweep.doctor.finding import Finding, State
 from segsweep.errors import SpecError, UserError
+from segsweep.next_command import command
 from segsweep.spec import SweepSpec
 from segsweep.yamlfile import Document
 
@@ -64,6 +65,6 @@ def _read(sweep: Path) -> tuple[SweepSpec | None, Document | None, list[Finding]
         if spec is None or problems:
             raise SpecError(problems)
     except UserError as error:
-        hint = f"`segsweep validate {sweep}` lists every mistake"
+        hint = f"`{command('validate', sweep)}` lists every mistake"
         return None, None, [Finding("sweep file", "missing", str(error), hint)]
     return spec, document, [Finding("sweep file", "ok", str(sweep))]

@@ -103,10 +103,10 @@ def _told(what: str, problems: Sequence[Problem]) -> Iterable[Finding]:
     for problem in problems[:LISTED]:
         place = ": ".join(part for part in (problem.where, problem.key) if part)
         found = f"{place}: {problem.what}" if place else problem.what
-        yield Finding(what, "missing", found, problem.hint or "`segsweep validate` says more")
+        yield Finding(what, "missing", found, problem.hint or "validate says more")
     if len(problems) > LISTED:
         more = f"and {counted(len(problems) - LISTED, 'problem')} more"
-        yield Finding(what, "missing", more, "`segsweep validate` lists them all")
+        yield Finding(what, "missing", more, "validate lists them all")
 
 
 def data_variable() -> Finding:

@@ -73,7 +73,7 @@ def disk(storage_path: Path) -> Finding:
         return Finding("disk", "missing", f"{place} cannot be written to", hint)
     free = shutil.disk_usage(place).free
     if free < LEAST_DISK:
-        hint = "free some, or set storage_path:; `segsweep plan` says how much a sweep takes"
+        hint = "free some, or set storage_path:; plan says how much a sweep takes"
         return Finding("disk", "note", f"{human(free)} free at {place}", hint)
     return Finding("disk", "ok", f"{human(free)} free at {place}")
 

@@ -18,7 +18,7 @@ NEEDED = (
 EXTRAS = {  # what a package is for, and the extra that brings it
     "wandb": ("results in Weights & Biases", ""),
     "mlflow": ("results in MLflow", "mlflow"),
-    "wandb-workspaces": ("`segsweep dashboard`", "dashboard"),
+    "wandb-workspaces": ("the command dashboard", "dashboard"),
     "transformers": ("the model eomt", "eomt"),
     "onnx": ("exported models as ONNX", "export"),
     "onnxscript": ("exported models as ONNX", "export"),

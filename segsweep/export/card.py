@@ -12,6 +12,7 @@ from typing import Any
 
 from segsweep.export.temperature import bound
 from segsweep.identity import counted, short_params
+from segsweep.next_command import command
 
 
 def text(facts: Mapping[str, Any], metrics: Mapping[str, Any], params: Mapping[str, Any]) -> str:
@@ -175,7 +176,7 @@ def _use(facts: Mapping[str, Any]) -> str:
     mask = "logits > 0" if binary else "the class of the largest logit"
     return "\n".join(
         [
-            "- `segsweep predict DIR IMAGES --out OUT` does all of this",
+            f"- `{command('predict', 'DIR', 'IMAGES', '--out', 'OUT')}` does all of this",
             f"- images: RGB, resized to {shape['height']}×{shape['width']} (height × width), "
             "normalised; see `preprocessing.json`",
             f"- {graph}",

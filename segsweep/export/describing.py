@@ -97,7 +97,7 @@ def runtime(run: Run, config: ConfigState) -> dict[str, Any] | None:
     """What the run has measured of the config: milliseconds an image, and on what."""
     for event in reversed(run.events):
         if event["event"] == "runtime" and event["config_id"] == config.config_id:
-            names = ("ms", "device", "threads", "precision")
+            names = ("ms", "spread_ms", "device", "threads", "precision")
             return {name: event.get(f"runtime_{name}") for name in names}
     return None
 
@@ -146,7 +146,7 @@ def write(
         for number, name in enumerate(names)
     ]
     height, width = config.config["dataset"]["image_size"]
-    prepared = preprocessing.facts((int(height), int(width)))
+    prepared = preprocessing.facts((int(height), int(width)), run.split.get("depth"))
     folder.write_json(place / folder.CLASSES, {"classes": classes, "ignored_in_training": IGNORE})
     folder.write_json(place / folder.PREPROCESSING, prepared)
     folder.write_json(place / folder.CALIBRATION, told["temperature"])

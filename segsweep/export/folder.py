@@ -181,7 +181,7 @@ def verified(folder: Path) -> dict[str, Any]:
         plain = {key: value for key, value in manifest.items() if key != _SELF}
         own, kind = manifest.get(_SELF), manifest.get("format")
     except (OSError, ValueError, AttributeError) as error:
-        hint = "name a folder that `segsweep export RUN --out DIR` has written"
+        hint = "name a folder that export has written"
         what = f"is no export folder: {MANIFEST} cannot be read: {error}"
         raise RunError(Problem(what, str(folder), hint=hint)) from error
     again = "export again, or take a sound copy"

@@ -136,7 +136,7 @@ def write(
         raise RunError(Problem(f"no ONNX graph: {error}", "", "", _WITHOUT)) from error
 
 
-_WITHOUT = "--no-onnx exports the weights alone, for which `segsweep predict` uses torch"
+_WITHOUT = "--no-onnx exports the weights alone, for which predict uses torch"
 
 
 def _write(

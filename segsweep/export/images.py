@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from segsweep.data.sources.base import IMAGE_SUFFIXES, read_image
+from segsweep.data.image_file import (
+    DEPTHS,
+    IMAGE_SUFFIXES,
+    Picture,
+    Pixels,
+    read_image,
+    to_bytes,
+)
 from segsweep.errors import DataError, Problem
 
 SUMMARY = "predictions.json"  # a folder that holds one holds results, and no images
@@ -24,9 +29,7 @@ OTHERS = frozenset({
     ".exr", ".hdr", ".psd", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".ras", ".dng", ".cr2",
     ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".svs", ".ndpi", ".czi", ".mrxs",
 })  # fmt: skip
-_FRAMES = {"TIFF", "PNG", "WEBP"}  # the further ones of a camera's JPEG are previews
-_GREY, _ALPHA = {"1", "L", "LA", "I", "I;16", "I;16B", "F"}, {"LA", "PA", "RGBA", "La", "RGBa"}
-_HALF = 128  # 16 bits divided by 256 that stay below were most likely 12 or fewer
+DEEPEST = DEPTHS[-1]
 
 
 @dataclass(frozen=True)
@@ -137,48 +140,45 @@ def names(paths: Sequence[Path], root: Path) -> list[Path]:
 _ENDS = (".png", ".npz")  # of results
 
 
-def read(path: Path) -> tuple[NDArray[np.uint8], str]:
+def read(path: Path, depth: int = DEEPEST) -> tuple[NDArray[np.uint8], str]:
     """An image as 8-bit RGB (H, W, 3), and how it was converted, empty where it was not.
 
     It is read as the training data was, by the same function: grey to three equal channels, 16
-    bits divided by 256, CMYK and Lab as OpenCV does, alpha left out, of several frames the first.
+    bits scaled by the depth of the training data, CMYK and Lab as OpenCV does, alpha left out, of
+    several frames the first.
+
+    Args:
+        path: the file.
+        depth: the bits that the training's images of 16 bits used.
 
     Raises:
         DataError: it cannot be read, or training would have refused it too.
     """
-    image = read_image(path)
-    return image, ", ".join(_converted(path, image))
+    pixels, how = stored(path, depth)
+    return to_bytes(pixels, depth), how
 
 
-def _converted(path: Path, read: NDArray[np.uint8]) -> Iterator[str]:
-    """What has happened to it, by its header; nothing where Pillow does not know the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of very large images, which OpenCV reads
-            with Image.open(path) as image:
-                frames = getattr(image, "n_frames", 1) if image.format in _FRAMES else 1
-                kind, mode, bits = image.format, image.mode, _bits(image, path)
-                alpha = mode in _ALPHA or "transparency" in image.info
-    except Exception:  # whatever a decoder meets: OpenCV has read it
-        return
-    if bits == 16:
-        narrow = ", of which less than half the range is used" if read.max() < _HALF else ""
-        yield f"16 bits divided by 256{narrow}"
-    if mode in _GREY:
+def stored(path: Path, depth: int = DEEPEST) -> tuple[Pixels, str]:
+    """The same with 16 bits where the file has so many: they are resized first, as in training."""
+    picture = read_image(path)
+    return picture.pixels, ", ".join(_converted(picture, depth))
+
+
+def _converted(picture: Picture, depth: int) -> Iterator[str]:
+    """What has happened to it, or will."""
+    about = picture.header
+    if picture.pixels.dtype == np.uint16:
+        highest, most = int(picture.pixels.max()), (1 << depth) - 1
+        told = f", and values above {most} cut off" if highest > most else ""
+        if depth == DEEPEST and highest < 1 << depth - 1:
+            told = ", of which less than half the range is used"
+        by = 1 << depth - DEPTHS[0]
+        yield f"16 bits divided by {by}{told}" if by > 1 else f"16 bits taken as 8{told}"
+    if about.space == "grey":
         yield "grey to three equal channels"
-    if alpha:
-        yield "alpha over black" if kind == "TIFF" else "alpha left out"
-    if mode in ("CMYK", "LAB"):
-        yield "CMYK to RGB" if mode == "CMYK" else "Lab to RGB"
-    if frames > 1:
-        yield f"the first of {frames} frames"
-
-
-def _bits(image: Image.Image, path: Path) -> int:
-    """Of a channel, where Pillow's mode does not say it: RGB of 16 bits is RGB to it."""
-    if image.format == "PNG":
-        with path.open("rb") as file:
-            return file.read(25)[24]
-    if image.format == "TIFF":
-        return int(max(getattr(image, "tag_v2", {}).get(258, (8,))))
-    return 8
+    if about.alpha:
+        yield "alpha left out"
+    if about.space in ("CMYK", "Lab"):
+        yield f"{about.space} to RGB"
+    if about.pages > 1:
+        yield f"the first of {about.pages} frames"

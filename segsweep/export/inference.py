@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from segsweep.data import palette
 from segsweep.data.decoding import resize_image
+from segsweep.data.image_file import DEPTHS, Pixels, to_bytes
 from segsweep.engine import autocast, classify, prepare_model
 from segsweep.errors import Problem, RunError
 from segsweep.export import folder, graph, members
@@ -33,6 +34,7 @@ class Shipped:
         run: normalised (N, 3, H, W) float32 → logits (N, C, H, W) float32, both on the CPU.
         size: height and width that the model was trained at.
         colours: class → ``#804080``, in the order of the labels.
+        depth: the bits that the training's images of 16 bits used.
     """
 
     run: Callable[[torch.Tensor], torch.Tensor]
@@ -42,6 +44,7 @@ class Shipped:
     temperature: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    depth: int = DEPTHS[-1]
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -65,6 +68,7 @@ def open_folder(place: Path, runtime: Runtime | None = None) -> Shipped:
         prepared = folder.read_json(place / folder.PREPROCESSING)
         size = (int(prepared["resize"]["height"]), int(prepared["resize"]["width"]))
         mean, std = (tuple(float(one) for one in prepared[name]) for name in ("mean", "std"))
+        depth = int(prepared.get("16 bits", {}).get("depth", DEPTHS[-1]))  # older folders: all
         temperature = float(folder.read_json(place / folder.CALIBRATION)["value"])
         classes = folder.read_json(place / folder.CLASSES)["classes"]
         colours = {str(one["name"]): palette.text(one["colour"]) for one in classes}
@@ -73,13 +77,13 @@ def open_folder(place: Path, runtime: Runtime | None = None) -> Shipped:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         what = f"cannot be used: {first(error)}"
         raise RunError(Problem(what, str(place), hint="export again")) from error
-    _refuse_nonsense(place, len(classes), tuple(colours), trained, temperature, size, std)
+    _refuse_nonsense(place, len(classes), tuple(colours), trained, temperature, size, std, depth)
     load = _onnx if chosen == "onnx" else _torch
     try:
         run = load(place, precision)
     except Exception as error:  # a newer format, a broken graph, an unknown model, other shapes
         raise RunError(_not_loaded(place, manifest, chosen, error)) from error
-    return Shipped(run, chosen, size, colours, temperature, mean, std)
+    return Shipped(run, chosen, size, colours, temperature, mean, std, depth)
 
 
 def _refuse_nonsense(
@@ -90,6 +94,7 @@ def _refuse_nonsense(
     temperature: float,
     size: tuple[int, int],
     std: tuple[float, ...],
+    depth: int,
 ) -> None:
     """What would be used without an error, and give wrong results."""
     problems = []
@@ -100,7 +105,7 @@ def _refuse_nonsense(
         problems.append((folder.CLASSES, what))
     if not 0 < temperature < float("inf"):
         problems.append((folder.CALIBRATION, f"{temperature} is no temperature"))
-    if min(size) < 1 or len(std) != 3 or min(std) <= 0:
+    if min(size) < 1 or len(std) != 3 or min(std) <= 0 or depth not in DEPTHS:
         problems.append((folder.PREPROCESSING, "is no preprocessing of RGB images"))
     if problems:
         hint = "export again"
@@ -179,13 +184,13 @@ def _torch(place: Path, precision: str) -> Callable[[torch.Tensor], torch.Tensor
 
 
 def logits_of(
-    shipped: Shipped, image: NDArray[np.uint8], *, tile: bool = False, resize_back: bool = True
+    shipped: Shipped, image: Pixels, *, tile: bool = False, resize_back: bool = True
 ) -> torch.Tensor:
     """Logits of one image.
 
     Args:
         shipped: the model.
-        image: (H, W, 3) RGB.
+        image: (H, W, 3) RGB, of 8 bits or 16.
         tile: cut the image at its own resolution into overlapping tiles of the trained size,
             instead of resizing it to that size as the training did.
         resize_back: False leaves a resized image's logits at the trained size.
@@ -194,8 +199,9 @@ def logits_of(
         (C, H, W), resized bilinearly where the model has seen another size.
     """
     if tile:
-        return _tiled(shipped, image)
-    logits = shipped.run(_normalised(shipped, resize_image(image, shipped.size)[None]))
+        return _tiled(shipped, to_bytes(image, shipped.depth))
+    small = to_bytes(resize_image(image, shipped.size), shipped.depth)
+    logits = shipped.run(_normalised(shipped, small[None]))
     if resize_back and tuple(logits.shape[2:]) != image.shape[:2]:
         logits = F.interpolate(logits, size=image.shape[:2], mode="bilinear", align_corners=False)
     return logits[0]

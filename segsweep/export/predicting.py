@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from segsweep.data import palette
 from segsweep.data.decoding import resize_image
+from segsweep.data.image_file import Pixels, to_bytes
 from segsweep.errors import DataError, DiskFull, Problem, RunError, disk_is_full
 from segsweep.export import encoding, folder, images, inference, record
 from segsweep.export.capture import first
@@ -220,7 +221,7 @@ def _memory(error: Exception) -> bool:
 
 def _one(shipped: Shipped, book: Record, name: str, path: Path, options: Options) -> str:
     """Predict and write one image; how it was converted."""
-    image, how = images.read(path)
+    image, how = images.stored(path, shipped.depth)
     logits = inference.logits_of(
         shipped, image, tile=options.tile, resize_back=options.size == "original"
     )
@@ -246,7 +247,7 @@ def _one(shipped: Shipped, book: Record, name: str, path: Path, options: Options
 def _files(
     shipped: Shipped,
     name: str,
-    image: NDArray[np.uint8],
+    image: Pixels,
     mask: NDArray[np.uint8],
     logits: torch.Tensor,
     options: Options,
@@ -262,6 +263,7 @@ def _files(
         files[f"probabilities/{name}.{options.probabilities}"] = content
     if options.overlays:
         shown = resize_image(image, (mask.shape[0], mask.shape[1]))
+        shown = to_bytes(shown, shipped.depth)
         painted = palette.paint(shown, mask, shipped.colours)
         files[f"overlays/{name}.png"] = encoding.colour_png(painted)
     if options.masks == "palette":

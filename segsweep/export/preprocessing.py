@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from segsweep.data.image_file import DEPTHS
 from segsweep.engine import MEAN, STD
 from segsweep.export.capture import INPUT, OUTPUT
 
 
-def facts(size: tuple[int, int]) -> dict[str, Any]:
-    """From an image file to the model's input, for whoever does without segsweep."""
+def facts(size: tuple[int, int], depth: int | None = None) -> dict[str, Any]:
+    """From an image file to the model's input, for whoever does without segsweep.
+
+    Args:
+        size: height and width of the training.
+        depth: the bits that the training's images of 16 bits used; None where it had none.
+    """
+    bits = depth or DEPTHS[-1]
     return {
         "input": {"name": INPUT, "dtype": "float32", "layout": "NCHW"},
         "output": {
@@ -19,6 +26,11 @@ def facts(size: tuple[int, int]) -> dict[str, Any]:
         },
         "orientation": "turned as EXIF says",
         "channels": "RGB",
+        "16 bits": {
+            "depth": bits,
+            "scale": f"after resizing, min(value, {(1 << bits) - 1}) // {1 << bits - DEPTHS[0]}",
+            "in_training": depth is not None,
+        },
         "resize": {
             "height": size[0],
             "width": size[1],

@@ -8,9 +8,11 @@ from pathlib import Path
 from statistics import fmean
 
 from segsweep import models
+from segsweep.batches import fewer
 from segsweep.check import Checked
 from segsweep.data.folds import everything
 from segsweep.errors import Problem, RunError, Undecided
+from segsweep.identity import counted
 from segsweep.progress import BEST
 from segsweep.rundir import Lock, Run
 from segsweep.runners.inline import InlineRunner
@@ -83,10 +85,13 @@ def retrain(
     try:
         micro = min(known, default=None)
         while not _train(config, inputs, place, epochs, micro, told):
-            size = micro or int(config.config["train"]["batch_size"])
-            if size == 1:
-                raise Undecided("retraining: out of memory with one image a pass")
-            micro = size // 2
+            whole = int(config.config["train"]["batch_size"])
+            least = checked.tried.of(config.config["model"]).least
+            less = fewer(whole, micro, least)
+            if less is None:
+                passes = counted(micro or whole, "image")
+                raise Undecided(f"retraining: out of memory with {passes} a pass")
+            micro = less
     finally:
         lock.release()
     return Retrained(place / BEST, epochs, len(checked.data.image_ids))

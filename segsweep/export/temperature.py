@@ -10,6 +10,7 @@ from typing import Any, Literal
 from segsweep.calibration.temperature import Fit
 from segsweep.errors import CalibrationError
 from segsweep.export.folder import sha256
+from segsweep.next_command import called, command
 from segsweep.progress import BEST
 from segsweep.rundir import Run
 from segsweep.state import ConfigState, Slot
@@ -51,7 +52,7 @@ def of_run(run: Run, config: ConfigState, kind: Kind, slot: Slot | None = None) 
             validation images of its fold, which it was not trained on.
     """
     path = run.path / FITTED
-    todo = f"`segsweep calibrate {run.spec.name}` fits one"
+    todo = f"`{command('calibrate', called(run.path))}` fits one"
     if not path.exists():
         return none(f"not calibrated: the run has no {FITTED}; {todo}")
     try:

@@ -23,10 +23,10 @@ LEFT = {
     "program": "segsweep trains itself: it starts no script",
     "command": "segsweep trains itself: it starts no command",
     "controller": "segsweep decides itself which config is next",
-    "job": "`segsweep launch --address` runs on a cluster",
-    "image_uri": "`segsweep launch --address` runs on a cluster",
-    "scheduler": "`segsweep launch --address` runs on a cluster",
-    "launch": "`segsweep launch --address` runs on a cluster",
+    "job": "launch --address runs on a cluster",
+    "image_uri": "launch --address runs on a cluster",
+    "scheduler": "launch --address runs on a cluster",
+    "launch": "launch --address runs on a cluster",
 }
 TAKEN = (
     "name", "description", "project", "entity", "method", "metric", "parameters",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from segsweep import cells, spec
+from segsweep import cells, models, spec
 from segsweep.data import sources
 from segsweep.data.sources import Source
 from segsweep.errors import Problem, UnknownName, UserError
@@ -73,7 +73,10 @@ def _meaning(read: SweepSpec, found: Found) -> None:
     whole = EXAMPLES.keys() <= read.factors.keys()
     built = cells.build(read, options, found) if whole else []
     if source is not None:
-        cells.meaning_problems(read, built, classes_of(source, read, found), found)
+        names = classes_of(source, read, found)
+        tried = models.TriedModels(len(names), read.dataset.image_size)
+        cells.meaning_problems(read, built, names, tried, found)
+        cells.batch_problems(read, built, tried, found)
         if read.dataset.root is None:  # its images are generated, or a root is what it lacks
             list_images(source, read, found)
         return

@@ -1,5 +1,11 @@
 """Scores from counts. Every name says how it averages; what is undefined is None.
 
+**Which classes a score is of.** A class has a score over a set of images where it occurs in their
+truth; elsewhere its score is undefined, whatever was predicted. A class that occurs and is never
+predicted has precision 0. A mean over classes takes the classes that have a score. So it takes the
+same ones for every config, epoch and seed that is scored on the same images: a stray pixel of an
+absent class costs no more than the pixel. Names that end in ``_present`` say otherwise.
+
 Two classes, the scored one being class 1:
 
 =========================== ===================================================================
@@ -14,11 +20,11 @@ boundary_iou_per_image      or the mean over images that have any
 More classes:
 
 =========================== ===================================================================
-miou mdice mprecision       the mean over classes of the same, over all pixels together; a class
-mrecall mboundary_iou       without any pixel in the denominator is left out
+miou mdice mprecision       the mean over classes of the same, over all pixels together
+mrecall mboundary_iou
 iou_<class>                 of one class, over all pixels together
 miou_present                per image over the classes in truth or prediction, then over images
-miou_per_image_present      per image over the classes in its truth alone, then over images
+miou_per_image_present      per image over the classes in its truth, then over images
 =========================== ===================================================================
 
 Both: ``pixel_accuracy``, over all pixels together. Those of ranking and boundary cost time, and are
@@ -95,7 +101,7 @@ def scores(
     """
     pooled = per_class(matrix.sum(axis=0))
     images = per_class(matrix)
-    ratios, image_ratios = _ratios(pooled), _ratios(images)
+    ratios, image_ratios = _ratios(pooled), _of_union(images)
     total = int(pooled["valid"])
     accuracy = float(pooled["tp"].sum() / total) if total else None
     if matrix.shape[-1] == 2:
@@ -113,10 +119,17 @@ def scores(
     return found | {name: _number(value) for name, value in own}
 
 
-def boundary_scores(counts: NDArray[np.int64]) -> dict[str, float | None]:
-    """Scores of what ``boundary_counts`` returned for all images of a split, (N, K, 2)."""
+def boundary_scores(
+    counts: NDArray[np.int64], occurs: NDArray[np.bool_]
+) -> dict[str, float | None]:
+    """Scores of the contours of a split.
+
+    Args:
+        counts: (N, K, 2), what ``boundary_counts`` returned for all its images.
+        occurs: (K,) which classes are in its truth.
+    """
     pooled = counts.sum(axis=0)
-    each = _divide(pooled[:, 0], pooled[:, 1])
+    each = np.where(occurs, _divide(pooled[:, 0], pooled[:, 1]), np.nan)
     if counts.shape[1] > 2:
         return {"mboundary_iou": _mean(each)}
     images = _divide(counts[:, 1, 0], counts[:, 1, 1])
@@ -124,13 +137,21 @@ def boundary_scores(counts: NDArray[np.int64]) -> dict[str, float | None]:
 
 
 def _ratios(counts: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float64]]:
+    """Of each class that occurs in the truth; NaN of the others."""
     tp, fp, fn = counts["tp"], counts["fp"], counts["fn"]
-    return {
+    found = {
         "iou": _divide(tp, tp + fp + fn),
         "dice": _divide(2 * tp, 2 * tp + fp + fn),
-        "precision": _divide(tp, tp + fp),
+        "precision": np.nan_to_num(_divide(tp, tp + fp)),
         "recall": _divide(tp, tp + fn),
     }
+    return {name: np.where(tp + fn > 0, values, np.nan) for name, values in found.items()}
+
+
+def _of_union(counts: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.float64]]:
+    """Of each class that is in truth or prediction of an image; NaN of the others."""
+    tp, fp, fn = counts["tp"], counts["fp"], counts["fn"]
+    return {"iou": _divide(tp, tp + fp + fn), "dice": _divide(2 * tp, 2 * tp + fp + fn)}
 
 
 def _divide(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from segsweep.metrics.boundary import boundary_counts
 from segsweep.metrics.counts import confusion
-from segsweep.metrics.ranking import PixelScores
+from segsweep.metrics.ranking import CLOSE, PixelScores
 from segsweep.metrics.scores import BOUNDARY, RANKING, boundary_scores
 
 
@@ -20,11 +20,16 @@ class Tally:
     Args:
         classes: of the data set.
         extra: names of scores to compute beyond those of the confusion matrix; each costs time.
+
+    Attributes:
+        errors: how far at most a score of ``extras`` is from the exact one, where that is more
+            than ``ranking.CLOSE``.
     """
 
     def __init__(self, classes: int, extra: Sequence[str] = ()) -> None:
         self.classes = classes
         self.extra = tuple(extra)
+        self.errors: dict[str, float] = {}
         self._matrices: list[torch.Tensor] = []
         self._bands: list[torch.Tensor] = []
         self._scores = PixelScores() if set(extra) & set(RANKING) else None
@@ -59,6 +64,12 @@ class Tally:
         if self._scores is not None:
             ranking = self._scores.ranking()
             found |= {name: getattr(ranking, name).value for name in RANKING}
+            self.errors = {
+                name: float(error)
+                for name in RANKING
+                if name in self.extra and (error := getattr(ranking, name).error) > CLOSE
+            }
         if self._bands:
-            found |= boundary_scores(torch.cat(self._bands).cpu().numpy())
+            occurs = self.matrix().sum(axis=(0, 2)) > 0
+            found |= boundary_scores(torch.cat(self._bands).cpu().numpy(), occurs)
         return {name: found[name] for name in self.extra}

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from segsweep.errors import Problem, UserError, WeightsError
+from segsweep.identity import canonical
 from segsweep.models import fit, smp, weightfile
 from segsweep.models.eomt import EoMT
 from segsweep.models.erfnet import ERFNet
@@ -30,6 +31,7 @@ from segsweep.registry import differing, fill, options, suggest
 
 __all__ = [
     "MODELS",
+    "TriedModels",
     "bare",
     "build",
     "encoder_key",
@@ -40,6 +42,7 @@ __all__ = [
     "problems",
     "resolve",
     "title",
+    "try_out",
 ]
 
 MODELS: Final[dict[str, Callable[..., nn.Module]]] = {
@@ -182,13 +185,11 @@ def notices(config: Mapping[str, Any]) -> list[str]:
     return [f"{config[weightfile.KEY]}: {note}" for note in notes]
 
 
-def problems(
-    config: Mapping[str, Any], *, classes: int, image_size: tuple[int, int]
-) -> list[Problem]:
-    """Why a resolved model cannot work at ``image_size``, found by building and running it.
+def try_out(config: Mapping[str, Any], *, classes: int, image_size: tuple[int, int]) -> fit.Tried:
+    """Build a resolved model and run it at ``image_size``, as evaluation and as training will.
 
     A weight file is read and held against the model. All else uses random weights, the CPU and
-    one image; torch's random numbers stay as they were.
+    one image, or two; torch's random numbers stay as they were.
 
     Args:
         config: what ``resolve`` returned.
@@ -201,10 +202,39 @@ def problems(
             model = build(bare(config), classes=classes)
         except Exception as error:
             text = f"{label}: {fit.cause(error)}"
-            return [Problem(text, hint=_pair_hint(config["name"]))]
-        found = _file_problems(model, config, label)
+            return fit.Tried([Problem(text, hint=_pair_hint(config["name"]))])
+        wrong = _file_problems(model, config, label)
         channels = out_channels(classes)
-        return found + fit.size_problems(model, label, channels=channels, image_size=image_size)
+        found = fit.try_out(model, label, channels=channels, image_size=image_size)
+        return replace(found, problems=[*wrong, *found.problems])
+
+
+def problems(
+    config: Mapping[str, Any], *, classes: int, image_size: tuple[int, int]
+) -> list[Problem]:
+    """Why a resolved model cannot work at ``image_size``; see ``try_out``."""
+    return list(try_out(config, classes=classes, image_size=image_size).problems)
+
+
+class TriedModels:
+    """Models that were tried at one image size, each once.
+
+    Args:
+        classes: number of classes of the data set.
+        image_size: height and width in pixels.
+    """
+
+    def __init__(self, classes: int, image_size: tuple[int, int]) -> None:
+        self.classes, self.image_size = classes, image_size
+        self._found: dict[str, fit.Tried] = {}
+
+    def of(self, config: Mapping[str, Any]) -> fit.Tried:
+        """What has come of a resolved model."""
+        key = canonical(config)
+        if key not in self._found:
+            found = try_out(config, classes=self.classes, image_size=self.image_size)
+            self._found[key] = found
+        return self._found[key]
 
 
 def title(config: Mapping[str, Any]) -> str:

@@ -1,6 +1,9 @@
-"""Whether a model works at an image size: by trying it."""
+"""Whether a model works at an image size, evaluated and trained: by trying it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -8,6 +11,60 @@ from torch import nn
 from segsweep.errors import Problem
 
 _STRIDE = 32
+MOST = 2  # images that are tried in training, where fewer do not go through
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What has come of trying a model at an image size.
+
+    Attributes:
+        problems: why it cannot be used.
+        least: images that a training step needs: 1, or 2 where batch normalisation has but one
+            value a channel at the deepest level.
+        why: what fewer images end with; empty where ``least`` is 1.
+        larger: a larger image size at which one image would do; None where none was found.
+    """
+
+    problems: Sequence[Problem]
+    least: int = 1
+    why: str = ""
+    larger: tuple[int, int] | None = None
+
+
+def try_out(model: nn.Module, name: str, *, channels: int, image_size: tuple[int, int]) -> Tried:
+    """Run a model as evaluation and as training will.
+
+    Args:
+        model: on the CPU.
+        name: the model's title, for messages.
+        channels: the number of output channels it must have.
+        image_size: height and width in pixels.
+    """
+    found = size_problems(model, name, channels=channels, image_size=image_size)
+    if found:
+        return Tried(found)
+    errors = []
+    for least in range(1, MOST + 1):
+        error = _train(model, least, image_size)
+        if not error:
+            height, width = (2 * side for side in image_size)
+            better = least > 1 and not _train(model, 1, (height, width))
+            return Tried([], least, next(iter(errors), ""), (height, width) if better else None)
+        errors.append(error)
+    height, width = image_size
+    what = f"{name}: {MOST} images of {height}×{width} do not go through in training: {error}"
+    return Tried([Problem(what, hint="choose another model or image size")])
+
+
+def _train(model: nn.Module, images: int, image_size: tuple[int, int]) -> str:
+    """What a forward pass in training mode ends with, or an empty string."""
+    try:
+        with torch.no_grad():
+            model.train()(torch.zeros(images, 3, *image_size))
+    except Exception as error:
+        return cause(error)
+    return ""
 
 
 def size_problems(

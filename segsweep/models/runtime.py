@@ -1,8 +1,13 @@
-"""How long a model takes for one image: batch 1, warmed up, synchronised, median."""
+"""How long a model takes for one image: batch 1, warmed up, synchronised.
+
+A machine has busy moments. So models that are to be compared are timed in turn, A B B A, several
+times over; what counts is the least time of all turns, and how far the turns are apart.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -13,6 +18,8 @@ WARM_UP = 3
 REPEATS = 20
 SECONDS = 5.0  # no more repeats are begun after so long; at least ``LEAST`` are made
 LEAST = 3
+TURNS = 4  # of each model where several are timed in turn
+TURN_REPEATS, TURN_SECONDS = 10, 1.0  # of one turn
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,7 @@ class Runtime:
         milliseconds: the median.
         least: the shortest.
         most: the longest.
-        repeats: how many were timed, after ``WARM_UP`` that were not.
+        repeats: how many were timed, after at most ``WARM_UP`` that were not.
         device: the GPU's name, or ``cpu``.
         threads: of torch on the CPU.
         precision: ``fp32``, ``bf16`` or ``fp16``.
@@ -40,6 +47,50 @@ class Runtime:
     precision: str
     height: int
     width: int
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Milliseconds an image, over several turns.
+
+    Attributes:
+        milliseconds: the least of all images: what else runs can only add to it.
+        spread: by how much the least of one turn is above that of another, at the most.
+        turns: how many there were.
+        repeats: images that were timed in all of them.
+        device: the GPU's name, or ``cpu``.
+        threads: of torch on the CPU.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+    """
+
+    milliseconds: float
+    spread: float
+    turns: int
+    repeats: int
+    device: str
+    threads: int
+    precision: str
+
+
+def order(names: Sequence[str], turns: int = TURNS) -> list[str]:
+    """Each name ``turns`` times, there and back again: A B B A A B B A."""
+    there = list(names)
+    return [name for turn in range(turns) for name in (there[::-1] if turn % 2 else there)]
+
+
+def together(turns: Sequence[Runtime]) -> Turns:
+    """What the turns of one model on one device say together; there is one at least."""
+    least = [turn.least for turn in turns]
+    first = turns[0]
+    return Turns(
+        milliseconds=min(least),
+        spread=max(least) - min(least),
+        turns=len(turns),
+        repeats=sum(turn.repeats for turn in turns),
+        device=first.device,
+        threads=first.threads,
+        precision=first.precision,
+    )
 
 
 @torch.inference_mode()
@@ -73,7 +124,10 @@ def measure(
     found: list[float] = []
     try:
         with torch.autocast(device.type, dtype=half, enabled=half is not None):
-            for _ in range(WARM_UP):
+            began = time.perf_counter()
+            for done in range(WARM_UP):
+                if done and time.perf_counter() - began > seconds:
+                    break
                 model(images)
             began = time.perf_counter()
             while len(found) < repeats:

@@ -8,9 +8,9 @@ from segsweep.compare import Ranked
 from segsweep.compare.comparison import Comparison, Interval
 from segsweep.compare.ranking import undefined
 from segsweep.identity import counted, short_params
+from segsweep.next_command import relaunch
 from segsweep.report.facts import Facts
 from segsweep.report.spent import Spent
-from segsweep.rundir import RESOLVED
 from segsweep.state import UNDECIDED
 
 BADGES = {
@@ -72,7 +72,7 @@ def _first(facts: Facts, best: Ranked, final: bool) -> str:
 def _second(facts: Facts, best: Ranked, final: bool, spent: Spent) -> str:
     if not final and facts.standing == "undecided" and not spent.left:
         bad = sum(row["status"] in UNDECIDED for row in facts.trials)
-        again = f"`segsweep launch {facts.run.path / RESOLVED} --retry failed`"
+        again = f"`{relaunch(facts.run, '--retry', 'failed')}`"
         what = f"{counted(bad, 'trial')} failed (below)"
         return f"This is not final: {what}; {again} runs {'it' if bad == 1 else 'them'} again."
     if not final:
@@ -104,7 +104,10 @@ def _tied(found: Comparison, best: Ranked) -> str:
     if found.fastest is None:
         return f"{text}."
     fastest = found.standing(found.fastest)
-    who = "it is also the" if fastest.config_id == best.config_id else f"{fastest.label} is the"
+    if len(found.equally_fast) > 1:
+        who = f"{listed([found.standing(name).label for name in found.equally_fast])} are the"
+    else:
+        who = "it is also the" if fastest.config_id == best.config_id else f"{fastest.label} is the"
     return f"{text}; of all these {who} fastest, at {fastest.runtime_ms:.2g} ms an image."
 
 

@@ -44,10 +44,10 @@ def matrices(facts: Facts, split: str) -> tuple[list[str], dict[str, Matrix]]:
 
 
 def iou(matrix: Matrix) -> list[float | None]:
-    """Intersection over union of each class; None where it is neither true nor predicted."""
-    true = np.diagonal(matrix)
-    union = matrix.sum(axis=0) + matrix.sum(axis=1) - true
-    return [float(t / u) if u else None for t, u in zip(true, union, strict=True)]
+    """Intersection over union of each class; None where it is not in the truth."""
+    hits, occurs = np.diagonal(matrix), matrix.sum(axis=1)
+    union = matrix.sum(axis=0) + occurs - hits
+    return [float(h / u) if o else None for h, u, o in zip(hits, union, occurs, strict=True)]
 
 
 def per_class(facts: Facts, classes: Sequence[str], found: dict[str, Matrix]) -> Figure | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from segsweep.report.facts import Facts, Row
 from segsweep.report.figures import Figure, plain
+from segsweep.workload import epochs_of
 
 POINTS = 48  # of a curve; longer ones are thinned out
 CELLS = 24  # small figures at most; the best cells come first
@@ -52,8 +53,10 @@ def figures(facts: Facts) -> list[tuple[str, Figure]]:
             by_cell.setdefault(row["cell"], []).append(row)
     shown = [cell for cell in order if cell in by_cell][:CELLS]
     bounds = _bounds(facts, [row for cell in shown for row in by_cell[cell]])
+    epochs = max(map(epochs_of, facts.state.configs.values()), default=1)
     return [
-        (facts.labels[cell], _figure(facts, by_cell[cell], champions, bounds)) for cell in shown
+        (facts.labels[cell], _figure(facts, by_cell[cell], champions, epochs, bounds))
+        for cell in shown
     ]
 
 
@@ -75,7 +78,11 @@ def _bounds(facts: Facts, rows: Sequence[Row]) -> tuple[float, float] | None:
 
 
 def _figure(
-    facts: Facts, rows: Sequence[Row], champions: set[str], bounds: tuple[float, float] | None
+    facts: Facts,
+    rows: Sequence[Row],
+    champions: set[str],
+    epochs: int,
+    bounds: tuple[float, float] | None,
 ) -> Figure:
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -103,7 +110,6 @@ def _figure(
                                "line": {"color": colour, "width": 1.3}},
                 }
             )  # fmt: skip
-    epochs = facts.spec.train.epochs
     layout: Figure = {
         "height": 220, "showlegend": False,
         "margin": {"l": 44, "r": 8, "t": 8, "b": 32},

@@ -185,7 +185,7 @@ def _ending(facts: Facts, cost: spent.Spent) -> dict[str, Any]:
         "stopping": facts.spec.early_stopping.type,
         "failures": sections.failures(facts),
         "settings": sections.settings(facts),
-        "repeat": sections.repeat(facts.run.path),
+        "repeat": sections.repeat(facts.run),
         "commands": [e["command"] for e in facts.of("launch") if e.get("command")],
         "resolved": sections.resolved(facts),
         "winner": sections.winner(facts),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from segsweep import results, yamlfile
 from segsweep.display import duration
 from segsweep.identity import short_params
+from segsweep.next_command import relaunch
 from segsweep.report.facts import Facts
 from segsweep.report.spent import Spent
-from segsweep.rundir import RESOLVED
+from segsweep.rundir import Run
 from segsweep.spec import to_plain
 
 NAMED = 12  # trials listed by name for one cause
@@ -22,8 +21,7 @@ NAMED = 12  # trials listed by name for one cause
 def tiles(facts: Facts, spent: Spent) -> list[tuple[str, str]]:
     """A few numbers for the top of the page: what, how much."""
     split = facts.run.split
-    a_config = len(facts.spec.slots) * facts.spec.train.epochs
-    wanted = spent.planned // a_config if facts.standing != "finished" else 0
+    wanted = spent.configs if facts.standing != "finished" else 0
     found = [
         ("cells", f"{len(facts.labels)}"),
         ("configs", f"{len(facts.state.configs):,}" + (f" of {wanted:,}" if wanted else "")),
@@ -135,9 +133,9 @@ def _launched(launches: list[dict[str, Any]]) -> str:
     return f"{times} at {when} on {', '.join(places)}"
 
 
-def repeat(run: Path) -> str:
+def repeat(run: Run) -> str:
     """The command that runs the same again beside it, with the same numbers."""
-    return f"segsweep launch {shlex.quote(str(run / RESOLVED))} --set storage_path=repeated"
+    return relaunch(run, storage_path="repeated")
 
 
 def resolved(facts: Facts) -> str:

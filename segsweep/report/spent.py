@@ -8,6 +8,7 @@ from typing import Any
 
 from segsweep.report.facts import Facts, Row
 from segsweep.state import ConfigState
+from segsweep.workload import Workload, epochs_of
 
 # why an epoch that the budget had was not run
 RUNG, RACE, PATIENCE, TROUBLE, LEFT = "rungs", "race", "patience", "trouble", "left"
@@ -41,6 +42,7 @@ class Spent:
 
     Attributes:
         planned: epochs of every config on every fold and seed, were nothing stopped.
+        configs: proposed, or in an open run still to be.
         run: epochs in the ledger.
         seconds: of all trials, training and validation, one after the other.
         wall: from the start of each launch to its last event, summed.
@@ -50,6 +52,7 @@ class Spent:
     """
 
     planned: int
+    configs: int
     run: int
     seconds: float
     wall: float
@@ -66,8 +69,8 @@ class Spent:
 
 def bill(facts: Facts) -> Spent:
     """Add it all up, over the configs that were proposed or, in an open run, are still to be."""
-    a_config = len(facts.spec.slots) * facts.spec.train.epochs
-    to_come = _to_come(facts)
+    slots = facts.spec.slots
+    to_come, still = _to_come(facts)
     pace = _pace(facts)
     epochs, trials = Counter[str](), Counter[str]()
     seconds: dict[str, float] = dict.fromkeys((*RULES, TROUBLE, LEFT), 0.0)
@@ -76,9 +79,9 @@ def bill(facts: Facts) -> Spent:
         by_config.setdefault(row["config_id"], []).append(row)
     for config in facts.state.configs.values():
         rows = {(row["fold"], row["replicate"]): row for row in by_config.get(config.config_id, [])}
-        for slot in facts.spec.slots:
+        for slot in slots:
             trial = rows.get(slot)
-            rest = facts.spec.train.epochs - (trial["epochs"] if trial else 0)
+            rest = epochs_of(config) - (trial["epochs"] if trial else 0)
             if rest <= 0:
                 continue
             cause = _cause(facts, config, trial)
@@ -86,7 +89,8 @@ def bill(facts: Facts) -> Spent:
             trials[cause] += 1
             seconds[cause] += rest * pace.get(config.cell, 0.0)
     return Spent(
-        planned=(len(facts.state.configs) + to_come) * a_config,
+        planned=sum(map(epochs_of, facts.state.configs.values())) * len(slots) + still,
+        configs=len(facts.state.configs) + to_come,
         run=sum(row["epochs"] for row in facts.trials),
         seconds=sum(_seconds(facts).values()),
         wall=_wall(facts),
@@ -97,7 +101,7 @@ def bill(facts: Facts) -> Spent:
             if epochs[rule]
         ],
         trouble=epochs[TROUBLE],
-        left=epochs[LEFT] + to_come * a_config,
+        left=epochs[LEFT] + still,
     )
 
 
@@ -114,12 +118,18 @@ def rungs(facts: Facts) -> list[dict[str, Any]]:
     return [found[epoch] for epoch in sorted(found)]
 
 
-def _to_come(facts: Facts) -> int:
-    """Configs that a launch which has not come to its end will still propose."""
+def _to_come(facts: Facts) -> tuple[int, int]:
+    """Configs that a launch which has not come to its end will still propose, and their epochs."""
     if facts.standing in ("finished", "undecided"):
-        return 0
-    budgets = facts.of("launch")[-1].get("cells") or {}
-    return sum(max(0, budget - len(facts.state.of_cell(cell))) for cell, budget in budgets.items())
+        return 0, 0
+    work = Workload.of_run(facts.spec, facts.run.events, facts.state)
+    for config in facts.state.configs.values():
+        work.take(config)
+    counts = {cell: work.to_come(cell) for cell in work.budgets}
+    slots = len(facts.spec.slots)
+    return sum(counts.values()), round(
+        sum(count * slots * work.epochs[cell] for cell, count in counts.items())
+    )
 
 
 def _cause(facts: Facts, config: ConfigState, row: Row | None) -> str:

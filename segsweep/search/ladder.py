@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from segsweep.search.rungs import RULES, Rule, Verdict
-from segsweep.space import Cell
+from segsweep.space import EPOCHS, Cell, get_path
 from segsweep.spec import SweepSpec
 from segsweep.state import ConfigState, SearchState, Slot, TrialState
 
@@ -42,6 +43,8 @@ class Ladder:
         self.first: Slot = spec.slots[0]
         self.rungs: dict[Place, list[Rung]] = {}
         self._rules: dict[int, Rule] = {}
+        self._shares: dict[str, dict[int, float]] = {}  # of a cell's configs, by their epochs
+        self._counted: dict[str, Counter[int]] = {}  # of a cell's proposed configs, the same
         for config in state.configs.values():
             trial = config.trials.get(self.first)
             if trial is None or config.cell not in self.cells:
@@ -51,7 +54,7 @@ class Ladder:
 
     def rule(self, config: ConfigState) -> Rule:
         """The sweep's rule for trials as long as this config's."""
-        epochs = int(config.config["train"]["epochs"])
+        epochs = int(get_path(config.config, EPOCHS))
         if epochs not in self._rules:
             stopping = self.spec.early_stopping
             self._rules[epochs] = RULES[stopping.type](
@@ -139,7 +142,7 @@ class Ladder:
         if closed:
             return len(rung.shown)
         step = [other.epoch for other in self.rungs[place]].index(rung.epoch)
-        planned = self._budget(place[0]) // int(self.spec.early_stopping.reduction_factor**step)
+        planned = self._budget(place) // int(self.spec.early_stopping.reduction_factor**step)
         return max(planned, len(rung.shown))
 
     def _closed(self, place: Place, arriving: str = "") -> Mapping[int, bool]:
@@ -147,7 +150,7 @@ class Ladder:
         running = [t for t in self.state.running(self.first) if t.trial_id != arriving]
         below = [self._stands(trial, place) for trial in running]
         found: dict[int, bool] = {}
-        closed = self._all_proposed(place[0])
+        closed = self._all_proposed(place)
         for rung in self.rungs[place]:
             closed = closed and not any(epoch is not None and epoch < rung.epoch for epoch in below)
             found[rung.epoch] = closed
@@ -162,9 +165,8 @@ class Ladder:
             return None
         return max(trial.rungs, default=0)
 
-    def _all_proposed(self, scope: str) -> bool:
-        cells = [self.cells[scope]] if scope else list(self.cells.values())
-        for cell in cells:
+    def _all_proposed(self, place: Place) -> bool:
+        for cell in self._cells(place):
             configs = self.state.of_cell(cell.name)
             if len(configs) < cell.budget and cell.name not in self.exhausted:
                 return False
@@ -172,6 +174,30 @@ class Ladder:
                 return False
         return True
 
-    def _budget(self, scope: str) -> int:
-        cells = [self.cells[scope]] if scope else list(self.cells.values())
-        return sum(cell.budget for cell in cells)
+    def _budget(self, place: Place) -> int:
+        """Configs of a place: those that were proposed, and those still to be, as is likely."""
+        total = 0.0
+        for cell in self._cells(place):
+            proposed, here = self._proposed(cell.name, place)
+            left = 0 if cell.name in self.exhausted else max(0, cell.budget - proposed)
+            total += here + left * self._likely(cell, place[2])
+        return round(total)
+
+    def _cells(self, place: Place) -> list[Cell]:
+        """Cells that can have configs at a place."""
+        cells = [self.cells[place[0]]] if place[0] else list(self.cells.values())
+        return [c for c in cells if self._likely(c, place[2]) or self._proposed(c.name, place)[1]]
+
+    def _likely(self, cell: Cell, epochs: int) -> float:
+        """The share of a cell's configs that have so many epochs."""
+        if cell.name not in self._shares:
+            drawn = Counter(int(value) for value in cell.own(EPOCHS))  # type: ignore[arg-type]
+            self._shares[cell.name] = {e: n / drawn.total() for e, n in drawn.items()}
+        return self._shares[cell.name].get(epochs, 0.0)
+
+    def _proposed(self, cell: str, place: Place) -> tuple[int, int]:
+        """Configs that were proposed of a cell, and those of them that are of a place."""
+        configs, counted = self.state.of_cell(cell), self._counted.setdefault(cell, Counter())
+        for config in configs[counted.total() :]:  # they only become more
+            counted[self.rule(config).epochs] += 1
+        return len(configs), counted[place[2]]

@@ -29,6 +29,7 @@ class Pool:
         identify: the ``config_id`` of a trial config.
         journal_path: where Optuna's journal goes; None keeps the studies in memory.
         samplers: what proposes each cell's configs; None is Optuna, as the sweep says.
+        least: images that a training step of a trial config needs.
     """
 
     def __init__(
@@ -39,9 +40,10 @@ class Pool:
         identify: Callable[[Mapping[str, Any]], str],
         journal_path: Path | None = None,
         samplers: Mapping[str, Sampler] | None = None,
+        least: Callable[[Mapping[str, Any]], int] = lambda _: 1,
     ) -> None:
         self.spec, self.cells, self.ledger, self.identify = spec, cells, ledger, identify
-        self.slots, self.goal = spec.slots, spec.metric.goal
+        self.slots, self.goal, self.least = spec.slots, spec.metric.goal, least
         self.metric = spec.metric.name.replace("/", "_")
         self.state = SearchState(self.metric, ledger.events)
         self.samplers = dict(samplers) if samplers else self._optuna(journal_path)

@@ -98,6 +98,7 @@ class CellSampler:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.cell, self.goal = cell, goal
+        self.longest = cell.bounds(space.EPOCHS)[1]  # epochs of a trial at the most
         self.method = "random" if method == "bayes" and sampler == "random" else method
         self.sampler = sampler
         self.seed = int(digest([seed, cell.name])[:8], 16)
@@ -130,7 +131,7 @@ class CellSampler:
         known = self._decided.get(name)
         if known is not None and known[0] == status:  # what failed or was stopped may go on
             return known[1]
-        outcome = _outcome(config, slots, goal)
+        outcome = _outcome(config, slots, goal, self.longest)
         trial = _frozen(config, self.distributions, outcome, self._memory.get(name, {}))
         if status != "incomplete":
             self._decided[name] = status, trial
@@ -229,7 +230,7 @@ class CellSampler:
         if name not in self.numbers or name in self._told or config.status(slots) == "incomplete":
             return
         self._told.add(name)
-        state, value, steps, violated = _outcome(config, slots, goal)
+        state, value, steps, violated = _outcome(config, slots, goal, self.longest)
         number = self.numbers[name]
         storage = self.study._storage
         trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
@@ -245,8 +246,15 @@ def _key(draws: Mapping[str, Any]) -> str:
     return repr(sorted(draws.items()))
 
 
-def _outcome(config: ConfigState, slots: Sequence[Slot], goal: str) -> Outcome:
-    """How a config ended, or stands where a trial of it waits at a rung, in Optuna's words."""
+def _outcome(config: ConfigState, slots: Sequence[Slot], goal: str, longest: int) -> Outcome:
+    """How a config ended, or stands where a trial of it waits at a rung, in Optuna's words.
+
+    Args:
+        config: the config.
+        slots: of every config of the sweep.
+        goal: ``maximize`` or ``minimize``.
+        longest: epochs of a trial of the cell at the most.
+    """
     import optuna
 
     states = optuna.trial.TrialState
@@ -257,15 +265,14 @@ def _outcome(config: ConfigState, slots: Sequence[Slot], goal: str) -> Outcome:
     if status == "diverged":
         return states.PRUNED, None, {}, True
     if status == "stopped" or any(trial.parked for trial in config.trials.values()):
-        return states.PRUNED, None, _steps(config, slots), False
+        return states.PRUNED, None, _steps(config, slots, longest), False
     return (states.RUNNING if status == "incomplete" else states.FAIL), None, {}, False
 
 
-def _steps(config: ConfigState, slots: Sequence[Slot]) -> dict[int, float]:
-    """Intermediate values by fold × epochs + epoch."""
-    epochs = int(config.config["train"]["epochs"])
+def _steps(config: ConfigState, slots: Sequence[Slot], longest: int) -> dict[int, float]:
+    """Intermediate values by fold × longest + epoch: a step is as far for every config."""
     return {
-        slots.index(slot) * epochs + epoch: value
+        slots.index(slot) * longest + epoch: value
         for slot, trial in config.trials.items()
         if slot in slots
         for epoch, value in trial.values.items()

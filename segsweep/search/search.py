@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from segsweep.batches import fewer
 from segsweep.identity import trial_id
 from segsweep.search.pool import Pool
 from segsweep.search.race import Race
@@ -93,7 +94,8 @@ class Search:
     def on_lost(self, name: str, error: str, *, memory: bool = False) -> None:
         """A worker died: the trial is handed out again, at most ``max_failures`` times.
 
-        Where memory ran out, it is with half as many images a pass as before.
+        Where memory ran out, it is with half as many images a pass as before; where it cannot be
+        trained with fewer, it is over.
         """
         if name not in self.live:
             return
@@ -101,8 +103,10 @@ class Search:
         facts: dict[str, Any] = {}
         again = trial.lost < self.spec.max_failures
         if memory and again:
-            whole = self.state.configs[trial.config_id].config["train"]["batch_size"]
-            facts["micro_batch"] = max(1, (trial.micro_batch or whole) // 2)
+            config = self.state.configs[trial.config_id].config
+            whole = int(config["train"]["batch_size"])
+            less = fewer(whole, trial.micro_batch, self.pool.least(config))
+            facts, again = ({}, False) if less is None else ({"micro_batch": less}, True)
         self._write("lost", trial_id=name, error=error, **facts)
         if again:
             del self.live[name]

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from segsweep import yamlfile
-from segsweep.errors import Problem, SpecError
+from segsweep.errors import Problem, RunError, SpecError
 from segsweep.spec import mistakes
 from segsweep.spec.mistakes import Mistake
 from segsweep.spec.shape import SweepSpec
@@ -33,6 +33,31 @@ def load(path: Path, overrides: Sequence[str] = ()) -> SweepSpec:
     if problems or spec is None:
         raise SpecError(problems)
     return spec
+
+
+def recorded(settings: Any, where: str, version: str) -> SweepSpec:
+    """The settings that a launch has recorded.
+
+    Args:
+        settings: of a ledger, every default filled in.
+        where: the ledger, for messages.
+        version: of the segsweep that recorded them.
+
+    Raises:
+        RunError: this version does not have a key or a value, each by name.
+    """
+    spec, wrong = _validate(settings if isinstance(settings, Mapping) else {})
+    if spec is not None:
+        return spec
+    hint = f"segsweep {version} recorded them: read the run with that version"
+    raise RunError(
+        [
+            Problem(
+                f"this segsweep cannot read a recorded setting: {what}", where, dotted(path), hint
+            )
+            for path, what, _ in wrong
+        ]
+    )
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Document:

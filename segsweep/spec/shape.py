@@ -41,7 +41,10 @@ class Dataset(_Section):
 
 
 class FoldsSpec(_Section):
-    """Cross-validation: k folds, of which the first ``run`` are run."""
+    """Cross-validation: k folds, of which the first ``run`` are run.
+
+    ``stratify_by`` is an attribute of the images, or ``classes`` for the classes in their masks.
+    """
 
     k: Annotated[int, Field(ge=2)] = 5
     stratify_by: str | None = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segsweep.errors import Problem, RunError
+from segsweep.next_command import called, command
 from segsweep.rundir import Run
 from segsweep.tracking import wandb_records
 from segsweep.tracking.names import curves
@@ -61,7 +62,7 @@ def keys_of(run: Run) -> Keys:
     if not known.epochs or not files.folders:
         hint = (
             "launch with wandb.mode: offline or online; a sweep that is finished is sent "
-            "from its ledger by `segsweep sync --anyway`"
+            f"from its ledger by `{command('sync', called(run.path), '--anyway')}`"
         )
         raise RunError(Problem("W&B has no trial of it to show", str(run.path), hint=hint))
     found = Keys(factors=[name for name in run.spec.factors if name not in ("model", "loss")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from segsweep.next_command import called, command
 from segsweep.rundir import Run
 from segsweep.tracking import wandb_remembered, wandb_service
 from segsweep.tracking.dashboard import Dashboard, Keys, build
@@ -36,7 +37,7 @@ def upload(run: Run, keys: Keys) -> Upload:
 
     files = WandbRuns(run.spec, run.path, online=True)
     if not any(files.has_all_of(run_id) for run_id in files.folders):
-        why = f"the server has no run of it yet; `segsweep sync {run.spec.name}` sends them"
+        why = f"the server has no run of it yet; `{command('sync', called(run.path))}` sends them"
         return Upload(why=why)
     done = Upload()
     try:

@@ -20,6 +20,7 @@ from typing import Any
 
 from segsweep.errors import Problem, RunError
 from segsweep.ledger import Event
+from segsweep.next_command import called, command
 from segsweep.spec import SweepSpec
 from segsweep.tracking import wandb_records, wandb_service
 from segsweep.tracking.names import curves
@@ -113,7 +114,8 @@ def _refuse_unwanted(spec: SweepSpec, run_directory: Path) -> None:
     if reasons:
         what = f"nothing to send: {' and '.join(reasons)}, so W&B is told nothing of this sweep"
         # launching again would not do: a sweep that is finished stays as it was launched
-        hint = "`segsweep sync --anyway` makes its runs from the ledger and sends them"
+        again = command("sync", called(run_directory), "--anyway")
+        hint = f"`{again}` makes its runs from the ledger and sends them"
         raise RunError(Problem(what, str(run_directory), hint=hint))
 
 

@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from segsweep.data.cache import Prepared, load, prepare
 from segsweep.data.sources import Sample, Source, build
 from segsweep.data.sources.folder import Folder
+from segsweep.data.sources.seen import Look
 from segsweep.errors import DataError
 from tests.data.builders import SIZE, disc, make_folder, make_ph2, picture, save
-
-Pixels = NDArray[np.uint8]
 
 
 class _Counting(Folder):
@@ -26,9 +24,9 @@ class _Counting(Folder):
         super().__init__(root)
         self.decoded: list[str] = []
 
-    def read(self, sample: Sample) -> tuple[Pixels, Pixels]:
+    def look(self, sample: Sample) -> Look:
         self.decoded.append(sample.image_id)
-        return super().read(sample)
+        return super().look(sample)
 
 
 @pytest.fixture
@@ -269,3 +267,88 @@ def test_a_directory_that_cannot_be_written(root: Path, tmp_path: Path) -> None:
     (tmp_path / "c").write_text("a file")
     with pytest.raises(DataError, match="cannot write the cache"):
         _prepare(root, tmp_path / "c")
+
+
+BY_CLASSES = {"stratify_by": "classes", "folds": 2}
+
+
+class TestByClasses:
+    """The holdout is drawn from the masks, which are decoded once all the same."""
+
+    @pytest.fixture
+    def rare(self, tmp_path: Path) -> Path:
+        """Twenty images, of which six have a third class."""
+        root = make_folder(tmp_path / "rare", 20, {"skin": 0, "mole": 1, "hair": 2})
+        for index in range(20):
+            mask = disc(index)
+            mask[:6, :6] = 2 if index in (0, 1, 2, 3, 4, 5) else 0
+            save(root / "masks" / f"a{index:02d}.png", mask)
+        return root
+
+    def prepare(self, root: Path | Source, cache_dir: Path, **changed: Any) -> Prepared:
+        if isinstance(root, Path):
+            classes = {"skin": 0, "mole": 1, "hair": 2}
+            root = build("folder", root=root, options={"classes": classes})
+        return _prepare(root, cache_dir, **BY_CLASSES | {"group_by": None} | changed)
+
+    def test_each_image_is_decoded_once_and_then_never(self, root: Path, tmp_path: Path) -> None:
+        source = _Counting(root)
+        first = self.prepare(source, tmp_path / "c")
+        assert sorted(source.decoded) == [f"a{n:02d}" for n in range(12)]
+        second = self.prepare(source, tmp_path / "c")
+        assert len(source.decoded) == 12
+        assert (second.decodes, second.train, second.holdout) == (0, first.train, first.holdout)
+        assert second.fingerprint == first.fingerprint
+
+    def test_both_parts_have_the_rare_class_for_every_seed(
+        self, rare: Path, tmp_path: Path
+    ) -> None:
+        for seed in range(5):
+            prepared = self.prepare(rare, tmp_path / "c", seed=seed)
+            assert prepared.holdout is not None
+            train, holdout = load(prepared.train), load(prepared.holdout)
+            counts = [int((part.masks == 2).any(axis=(1, 2)).sum()) for part in (train, holdout)]
+            assert counts in ([4, 2], [5, 1])
+            assert (len(train.image_ids), len(holdout.image_ids)) == (15, 5)
+
+    def test_rows_are_those_of_the_source(self, rare: Path, tmp_path: Path) -> None:
+        whole = load(self.prepare(rare, tmp_path / "c", holdout=0).train)
+        prepared = self.prepare(rare, tmp_path / "c")
+        assert prepared.holdout is not None
+        seen: list[str] = []
+        for part in (load(prepared.train), load(prepared.holdout)):
+            assert list(part.image_ids) == sorted(part.image_ids)
+            for row, image_id in enumerate(part.image_ids):
+                place = whole.image_ids.index(image_id)
+                np.testing.assert_array_equal(part.images[row], whole.images[place])
+                np.testing.assert_array_equal(part.masks[row], whole.masks[place])
+                assert part.pixel_hashes[row] == whole.pixel_hashes[place]
+                assert part.attributes["patient"][row] == whole.attributes["patient"][place]
+            seen += part.image_ids
+        assert sorted(seen) == list(whole.image_ids)
+
+    def test_groups_stay_together_and_what_is_left_out_does_not_count(
+        self, rare: Path, tmp_path: Path
+    ) -> None:
+        prepared = self.prepare(rare, tmp_path / "c", group_by="patient")
+        assert prepared.holdout is not None
+        train, holdout = load(prepared.train), load(prepared.holdout)
+        assert not set(train.attributes["patient"]) & set(holdout.attributes["patient"])
+        without = self.prepare(rare, tmp_path / "c", leave_out=["hair"])
+        assert load(without.train).classes == ("skin", "mole")
+        assert load(without.train).original_classes == ("skin", "mole", "hair")
+
+    def test_a_damaged_part_is_rebuilt_as_it_was(self, rare: Path, tmp_path: Path) -> None:
+        first = self.prepare(rare, tmp_path / "c")
+        assert first.holdout is not None
+        content = first.holdout.read_bytes()
+        first.holdout.unlink()
+        assert self.prepare(rare, tmp_path / "c").decodes == 20
+        assert first.holdout.read_bytes() == content
+
+    def test_an_attribute_of_that_name_goes_first(self, root: Path, tmp_path: Path) -> None:
+        table = root / "metadata.csv"
+        named = _prepare(root, tmp_path / "c", group_by=None, folds=2)
+        table.write_text(table.read_text().replace("diagnosis", "classes"))
+        found = _prepare(root, tmp_path / "c", group_by=None, **BY_CLASSES)
+        assert load(found.train).image_ids == load(named.train).image_ids

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from segsweep.data.folds import Folds, make_folds, split_holdout
 from segsweep.errors import DataError
+from tests.data.recorded_splits import cases, split
 
 IDS = [f"i{n:03d}" for n in range(60)]
 STRATA = [("common", "common", "atypical", "atypical", "melanoma")[n % 5] for n in range(60)]
@@ -132,3 +136,54 @@ class TestHoldout:
     def test_a_single_group_is_refused(self) -> None:
         with pytest.raises(DataError, match="single group"):
             split_holdout(IDS, fraction=0.2, seed=0, strata=None, groups=["a"] * 60)
+
+    def test_enough_groups_are_left_for_the_folds(self) -> None:
+        patients = ["a"] * 9 + ["b"] * 2 + ["c"]
+        for seed in range(5):
+            held = split_holdout(
+                IDS[:12], fraction=0.25, seed=seed, strata=None, groups=patients, keep=2
+            )
+            assert held.sum() == 2  # of 9, 2 and 1 the nearest to 3
+        with pytest.raises(DataError, match="3 groups or images are kept"):
+            split_holdout(IDS[:12], fraction=0.25, seed=0, strata=None, groups=patients, keep=3)
+
+    def test_a_holdout_that_would_leave_too_few_is_the_nearest_that_leaves_enough(self) -> None:
+        others = 0
+        for sizes in itertools.combinations_with_replacement((1, 2, 5, 9), 4):
+            groups = [f"g{n}" for n, size in enumerate(sizes) for _ in range(size)]
+
+            def held_groups(
+                fraction: float, keep: int, groups: list[str] = groups
+            ) -> tuple[int, set[str]]:
+                ids = IDS[: len(groups)]
+                held = split_holdout(
+                    ids, fraction=fraction, seed=1, strata=None, groups=groups, keep=keep
+                )
+                out = {group for group, side in zip(groups, held, strict=True) if side}
+                return int(held.sum()), out
+
+            for fraction in (0.1, 0.3, 0.6, 0.9):
+                freely, held = held_groups(fraction, 1), held_groups(fraction, 3)
+                assert len(held[1]) == 1
+                if len(freely[1]) > 1:
+                    others += 1
+                    wanted = max(1, round(fraction * len(groups)))
+                    assert abs(held[0] - wanted) == min(abs(size - wanted) for size in sizes)
+                else:
+                    assert held == freely
+        assert others > 20
+
+
+RECORDED = json.loads((Path(__file__).parent / "recorded_splits.json").read_text())
+
+
+def test_a_recorded_run_finds_its_folds_again() -> None:
+    """Where holdout and folds could be had before they are the same, bit by bit."""
+    found = {name: split(case, keep=case["k"]) for name, case in cases()}
+    assert found.keys() == RECORDED.keys()
+    assert "refused" in RECORDED.values()
+    for name, digest in RECORDED.items():
+        assert digest in ("refused", found[name]), name
+    assert sum(digest == "refused" for digest in found.values()) < sum(
+        digest == "refused" for digest in RECORDED.values()
+    )

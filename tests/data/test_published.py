@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from torchvision.datasets import Cityscapes as Oracle
 
+from segsweep.data.content import label_counts
 from segsweep.data.folds import make_folds, split_holdout
 from segsweep.data.sources import IGNORE, Source, build, cityscapes, resolve
 from segsweep.errors import DataError, UserError
@@ -70,6 +72,25 @@ class TestCamVid:
         # the palette is the authors': what is labelled sky lies above what is labelled road
         rows = [np.argwhere(mask == source.classes.index(name))[:, 0] for name in ("sky", "road")]
         assert rows[0].mean() < rows[1].mean()
+
+    @pytest.mark.parametrize("k", [3, 5, 10])
+    def test_its_classes_are_spread_far_more_evenly_than_by_chance(self, k: int) -> None:
+        source = build("camvid", root=_real("CamVid"), options={})
+        masks = np.stack([source.read(sample)[1][::8, ::8] for sample in source.samples()])
+        present, ids = label_counts(masks, 11)[:, :-1] > 0, [str(n) for n in range(len(masks))]
+
+        def unevenness(classes: NDArray[np.bool_] | None, seed: int) -> float:
+            folds = make_folds(ids, k=k, seed=seed, strata=None, groups=None, classes=classes)
+            parts = np.asarray(folds.assignment)
+            assert np.ptp(np.bincount(parts)) <= 1
+            shares = np.stack([present[parts == fold].mean(axis=0) for fold in range(k)])
+            return float(np.abs(shares - present.mean(axis=0)).mean())
+
+        by_classes, by_chance = (
+            float(np.mean([unevenness(classes, seed) for seed in range(5)]))
+            for classes in (present, None)
+        )
+        assert by_classes < 0.6 * by_chance
 
     @pytest.mark.parametrize(
         ("line", "message"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from segsweep.data import sources
-from segsweep.data.sources.base import read_image
+from segsweep.data.image_file import read_image
 from segsweep.errors import DataError
 from segsweep.export import images
 from tests.export.pictures import picture, save
@@ -80,12 +80,12 @@ def test_floats_are_refused_by_name(tmp_path: Path) -> None:
 
 CONVERTED: dict[str, tuple[NDArray[Any], str]] = {
     "transparent.png": (picture(5, 5, 4), "alpha left out"),
-    "transparent.tif": (picture(5, 5, 4), "alpha over black"),
+    "transparent.tif": (picture(5, 5, 4), "alpha left out"),
     "both.png": (picture(5, 5, 2), "grey to three equal channels, alpha left out"),
-    "both.tif": (picture(5, 5, 2), "grey to three equal channels, alpha over black"),
+    "both.tif": (picture(5, 5, 2), "grey to three equal channels, alpha left out"),
     "twelve.png": (
         picture(5, 5).astype(np.uint16) << 4,
-        "16 bits divided by 256, of which less than half the range is used, grey",
+        "16 bits divided by 16, grey to three equal channels",
     ),
 }
 
@@ -100,9 +100,12 @@ def test_what_was_trained_on_is_predicted_from_the_same_pixels(name: str, tmp_pa
     save(tmp_path / "masks" / f"{path.stem}.png", np.eye(5, dtype=np.uint8))
     source = sources.build("folder", root=tmp_path, options={})
     trained = source.read(source.samples()[0])[0]
-    found, how = images.read(path)
+    found, how = images.read(path, depth=12)
     assert np.array_equal(found, trained)
-    assert how.startswith(told)
+    assert how == told
+    colours = pixels[..., : 3 if pixels.shape[-1] == 4 else 1] if pixels.ndim == 3 else pixels
+    stored = np.asarray(colours >> (4 if name == "twelve.png" else 0))
+    assert np.array_equal(found, np.broadcast_to(stored.reshape(5, 5, -1), (5, 5, 3)))
 
 
 def test_every_image_has_a_name_of_its_own(tmp_path: Path) -> None:
@@ -180,7 +183,7 @@ def test_colours_are_converted_with_the_right_note(tmp_path: Path) -> None:
     plain.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
     for name, told in (("lab.tif", "Lab"), ("cmyk.tif", "CMYK"), ("cmyk.jpg", "CMYK")):
         rgb, how = images.read(tmp_path / name)
-        assert np.array_equal(rgb, read_image(tmp_path / name)), name
+        assert np.array_equal(rgb, read_image(tmp_path / name).pixels), name
         if name.startswith("cmyk"):
             assert np.abs(rgb.astype(int) - (200, 40, 90)).max() <= 1, name
         assert told in how

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
 from segsweep.cli import app, show
+from segsweep.data.image_file import Pixels
 from segsweep.errors import DiskFull, RunError
 from segsweep.export import images, inference, record
 from segsweep.export.predicting import Options, predict
@@ -64,14 +64,14 @@ def kill(count: int, of: int) -> None:
 def test_an_image_that_fails_is_listed_and_the_others_done(
     exported: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    read = images.read
+    read = images.stored
 
-    def fail(path: Path) -> tuple[NDArray[np.uint8], str]:
+    def fail(path: Path, depth: int) -> tuple[Pixels, str]:
         if path.name == "b.png":
             raise error
-        return read(path)
+        return read(path, depth)
 
-    monkeypatch.setattr(images, "read", fail)
+    monkeypatch.setattr(images, "stored", fail)
     found = predict(exported, source, tmp_path / "out", runtime="torch")
     assert (found.done, found.complete) == (2, True)
     assert found.failed[0].where == str(source / "b.png")

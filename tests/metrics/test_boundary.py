@@ -72,16 +72,23 @@ def test_ignored_pixels_never_count_and_make_no_contour() -> None:
 
 def test_absent_is_none() -> None:
     nothing = torch.zeros(2, 8, 8, dtype=torch.long)
-    found = boundary_scores(boundary_counts(nothing, nothing, 2).numpy())
+    background = np.array([True, False])
+    found = boundary_scores(boundary_counts(nothing, nothing, 2).numpy(), background)
     assert found == {"boundary_iou": None, "boundary_iou_per_image": None}
     one = nothing.clone()
     one[0, 2:5, 2:5] = 1
-    found = boundary_scores(boundary_counts(one, one, 2).numpy())
+    both = np.array([True, True])
+    found = boundary_scores(boundary_counts(one, one, 2).numpy(), both)
     assert found == {"boundary_iou": 1.0, "boundary_iou_per_image": 1.0}
-    found = boundary_scores(boundary_counts(one, one, 5).numpy())
+    five = np.array([True, True, False, False, False])
+    found = boundary_scores(boundary_counts(one, one, 5).numpy(), five)
     assert found == {"mboundary_iou": 1.0}
+    stray = one.clone()
+    stray[0, 7, 7] = 4  # in no truth
+    found = boundary_scores(boundary_counts(stray, one, 5).numpy(), five)
+    assert found["mboundary_iou"] == pytest.approx((54 / 55 + 1) / 2, abs=0.02)
     ignored = torch.full_like(nothing, IGNORE)
-    found = boundary_scores(boundary_counts(one, ignored, 2).numpy())
+    found = boundary_scores(boundary_counts(one, ignored, 2).numpy(), np.array([False, False]))
     assert found == {"boundary_iou": None, "boundary_iou_per_image": None}
 
 

@@ -96,6 +96,44 @@ def test_an_absent_class_is_left_out_never_zero() -> None:
     assert found["miou_present"] == 1.0
 
 
+def test_a_stray_pixel_of_an_absent_class_costs_its_pixel_and_no_more() -> None:
+    target = torch.zeros(2, 8, 8, dtype=torch.long)
+    target[:, 4:] = 1  # of three classes, 2 is nowhere
+    stray = target.clone()
+    stray[0, 0, 0] = 2
+    clean, found = score(target.clone(), target, 3), score(stray, target, 3)
+    assert clean["miou"] == 1.0
+    assert found["miou"] == pytest.approx((63 / 64 + 1) / 2)
+    assert found["mdice"] == pytest.approx((126 / 127 + 1) / 2)
+    assert found["mprecision"] == 1.0
+    assert found["mrecall"] == pytest.approx((63 / 64 + 1) / 2)
+    assert found["miou_present"] == pytest.approx((31 / 32 + 1 + 0) / 3 / 2 + 1 / 2)
+
+
+def test_a_mean_is_over_the_same_classes_whatever_is_predicted() -> None:
+    """Against scikit-learn over the labels of the truth."""
+    rng = np.random.default_rng(0)
+    target = torch.from_numpy(rng.choice([0, 2, 3], (4, 16, 16)))  # of five classes
+    labels, truth = [0, 2, 3], target.numpy().ravel()
+    for classes in ([0], [0, 2, 3], [0, 1, 2, 3, 4], [4]):
+        prediction = torch.from_numpy(rng.choice(classes, target.shape))
+        found, guess = score(prediction, target, 5), prediction.numpy().ravel()
+        options: dict[str, Any] = {"labels": labels, "average": "macro", "zero_division": 0}
+        expected = {
+            "miou": sk.jaccard_score(truth, guess, **options),
+            "mdice": sk.f1_score(truth, guess, **options),
+            "mprecision": sk.precision_score(truth, guess, **options),
+            "mrecall": sk.recall_score(truth, guess, **options),
+        }
+        assert {name: found[name] for name in expected} == pytest.approx(expected)
+
+
+def test_a_class_that_is_never_predicted_has_precision_0() -> None:
+    target = torch.tensor([[[0, 1], [0, 1]]])
+    found = score(torch.zeros_like(target), target, 2)
+    assert (found["precision"], found["recall"], found["iou"]) == (0.0, 0.0, 0.0)
+
+
 def test_empty_masks() -> None:
     empty = torch.zeros(2, 4, 4, dtype=torch.long)
     nothing = score(empty, empty, 2)
@@ -105,7 +143,7 @@ def test_empty_masks() -> None:
     wrong = empty.clone()
     wrong[0, 0, 0] = 1
     found = score(wrong, empty, 2)
-    assert found["iou"] == 0.0
+    assert found["iou"] is None  # the class does not occur, whatever was predicted
     assert found["recall"] is None
     assert found["iou_per_image"] == 0.0  # the image without truth and prediction does not count
 
@@ -132,7 +170,7 @@ def test_two_ways_to_average_over_the_classes_of_an_image() -> None:
     target = torch.tensor([[[0, 0, 1, 1]], [[0, 0, 0, 0]]])
     prediction = torch.tensor([[[0, 0, 1, 1]], [[0, 0, 0, 2]]])  # 2 is in no truth
     found = score(prediction, target, 3)
-    assert found["miou"] == pytest.approx((5 / 6 + 1 + 0) / 3)
+    assert found["miou"] == pytest.approx((5 / 6 + 1) / 2)
     assert found["miou_present"] == pytest.approx((1 + (3 / 4 + 0) / 2) / 2)
     assert found["miou_per_image_present"] == pytest.approx((1 + 3 / 4) / 2)
 

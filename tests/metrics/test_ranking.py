@@ -118,6 +118,38 @@ def test_bounds_hold_for_any_order_within_bins(seed: int) -> None:
             assert abs(one.value - wanted[name]) <= one.error + 1e-12, (name, ties)
 
 
+@pytest.mark.parametrize(
+    ("centre", "spread"), [(-3, 1e-2), (-3, 1e-3), (-3, 3e-4), (3, 1e-4), (1e-3, 1e-8)]
+)
+def test_scores_that_crowd_around_a_number_are_told_apart(centre: float, spread: float) -> None:
+    made = torch.Generator().manual_seed(0)
+    target = (torch.rand(200_000, generator=made) < 0.2).long()
+    scores = centre + spread * (torch.randn(len(target), generator=made) + 1.2 * target)
+    counter = PixelScores(kept=20_000)
+    for part, labels in zip(torch.split(scores, 7_000), torch.split(target, 7_000), strict=True):
+        counter.update(part, labels)
+    found, wanted = counter.ranking(), expected(scores, target)
+    for name in NAMES:
+        one: Bounded = getattr(found, name)
+        assert one.value == pytest.approx(wanted[name], abs=1e-5), name
+        assert one.error < 5e-4, name
+
+
+def test_a_crowd_that_comes_later_is_within_its_bound() -> None:
+    made = torch.Generator().manual_seed(0)
+    target = (torch.rand(100_000, generator=made) < 0.2).long()
+    where = torch.where(torch.arange(100_000) < 60_000, -3.0, 5.0)
+    scores = where + 3e-4 * (torch.randn(len(target), generator=made) + 1.2 * target)
+    counter = PixelScores(kept=20_000)
+    counter.update(scores, target)
+    found, wanted = counter.ranking(), expected(scores, target)
+    assert found.auroc.error > 0.01
+    for name in NAMES:
+        one: Bounded = getattr(found, name)
+        assert one.value is not None
+        assert abs(one.value - wanted[name]) <= one.error, name
+
+
 def test_torchmetrics_agrees() -> None:
     scores, target = pixels("probabilities")
     found = ranking(scores, target)

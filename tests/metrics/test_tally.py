@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segsweep import losses, spec
+from segsweep import losses, rundir, spec
 from segsweep.check import check
+from segsweep.compare import warn
+from segsweep.compare.analysis import analyse
 from segsweep.data.loader import Batch
 from segsweep.engine import evaluate
 from segsweep.errors import UserError
 from segsweep.launching import launch
-from segsweep.metrics import PixelScores, Tally, extra_names, score_names, scores
+from segsweep.metrics import PixelScores, Tally, extra_names, ranking, score_names, scores, tally
 from segsweep.yamlfile import dump, parse
 from tests.data.builders import make_folder
 from tests.helpers import TINY, events, tiny, write_sweep
@@ -183,3 +185,19 @@ def test_scores_that_the_data_does_not_have_are_refused(tmp_path: Path) -> None:
     assert "metric.name: 'val/aurok' does not exist for 2 classes" in first
     assert "did you mean 'val/auroc'" in first
     assert "metric.also[0]: 'val/miou' does not exist" in second
+
+
+def test_how_far_a_binned_score_is_off_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "CROWDED", 0)
+    monkeypatch.setattr(PixelScores.__init__, "__kwdefaults__", {"exact": False, "kept": 100})
+    monkeypatch.setattr(tally, "CLOSE", 1e-7)
+    monkeypatch.setattr(warn, "TOLD_ERROR", 1e-7)
+    data = tiny(metric={"name": "val/auroc"}, factors__loss=["bce"])
+    outcome = launch(write_sweep(tmp_path, data), runner="inline")
+    told = events(outcome.run_directory, "epoch")
+    assert all(0 < event["score_errors"]["auroc"] < 0.1 for event in told)
+    assert "score_errors" in events(outcome.run_directory, "holdout")[0]
+    found = analyse([rundir.load(outcome.run_directory)])
+    assert any("auroc of many pixels is counted in bins" in text for text in found.warnings)

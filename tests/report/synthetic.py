@@ -138,7 +138,8 @@ class Made:
             for fold in range(self.spec.folds.count):
                 self.add("holdout", trial_id=trial_id(config_id, fold), holdout_loss=0.3,
                          holdout_iou=0.5 + 0.01 * fold, holdout_miou=0.5)  # fmt: skip
-            self.add("runtime", config_id=config_id, runtime_ms=milliseconds)
+            self.add("runtime", config_id=config_id, runtime_ms=milliseconds, timing=1,
+                     runtime_spread_ms=0.1, architecture=config_id)  # fmt: skip
         self.add("close", status=status, undecided=0)
 
     def write(self) -> Run:

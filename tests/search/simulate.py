@@ -21,6 +21,13 @@ Curve = Callable[
 SLOTS = [(0, 0), (1, 0), (2, 0)]  # of the three folds below
 
 
+def report(epoch: int, value: float | None) -> dict[str, Any]:
+    """What a trial reports of an epoch."""
+    rest = {"train_loss": 0.0, "lr": 0.001, "images": 9, "parameters": 10}
+    seconds = {"train_seconds": 0.1, "seconds": 0.1}
+    return {"epoch": epoch, "val_iou": value, **rest, **seconds, "best_epoch": epoch}
+
+
 def make_spec(**changes: Any) -> SweepSpec:
     data: dict[str, Any] = {
         "name": "simulated",
@@ -83,7 +90,7 @@ def run(search: Search, curve: Curve = bowl, limit: int | None = None) -> list[J
             if isinstance(value, str):
                 search.on_end(job.trial_id, value, "made to")  # type: ignore[arg-type]
                 break
-            if not search.on_epoch(job.trial_id, {"epoch": epoch, "val_iou": value}):
+            if not search.on_epoch(job.trial_id, report(epoch, value)):
                 break
         else:
             search.on_end(job.trial_id, "finished")

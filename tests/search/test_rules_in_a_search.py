@@ -11,7 +11,16 @@ import pytest
 
 from segsweep.search import Search
 from segsweep.search.rungs import RULES
-from tests.search.simulate import SLOTS, book, bowl, make_cell, make_search, make_spec, run
+from tests.search.simulate import (
+    SLOTS,
+    book,
+    bowl,
+    make_cell,
+    make_search,
+    make_spec,
+    report,
+    run,
+)
 
 PARKING = [name for name, rule in RULES.items() if rule.parks]
 
@@ -43,7 +52,7 @@ def at_once(search: Search, workers: int, seed: int) -> int:
         job, known = jobs[name], search.state.trials[name].values
         at[name] = epoch = max(at[name] + 1, max(known, default=0))  # from its checkpoint
         value = bowl(job.config, job.fold, epoch)
-        goes_on = search.on_epoch(name, {"epoch": epoch, "val_iou": value})
+        goes_on = search.on_epoch(name, report(epoch, value))
         if goes_on and epoch == job.config["train"]["epochs"]:
             search.on_end(name, "finished")
 

@@ -14,7 +14,16 @@ import pytest
 
 from segsweep.search import Search
 from segsweep.search.sampler import CellSampler
-from tests.search.simulate import SLOTS, book, bowl, make_cell, make_search, make_spec, run
+from tests.search.simulate import (
+    SLOTS,
+    book,
+    bowl,
+    make_cell,
+    make_search,
+    make_spec,
+    report,
+    run,
+)
 
 WHOLE: dict[str, Any] = {"min": 0.0, "max": 1.0}
 
@@ -41,7 +50,7 @@ def test_folds_of_a_survivor_run_side_by_side(tmp_path: Path) -> None:
     first = search.next()
     assert first is not None
     for epoch in range(1, 10):
-        search.on_epoch(first.trial_id, {"epoch": epoch, "val_iou": 0.5})
+        search.on_epoch(first.trial_id, report(epoch, 0.5))
     search.on_end(first.trial_id, "finished")
     second, third = search.next(), search.next()
     assert second is not None
@@ -338,7 +347,7 @@ def beside(tmp_path: Path, status: str) -> Search:
     )
     first = search.next()
     assert first is not None
-    search.on_epoch(first.trial_id, {"epoch": 1, "val_iou": 0.5})
+    search.on_epoch(first.trial_id, report(1, 0.5))
     search.on_end(first.trial_id, "finished")
     second, third = search.next(), search.next()
     assert second is not None
@@ -386,6 +395,6 @@ def test_the_first_word_about_an_end_stands(tmp_path: Path) -> None:
     search.on_end(job.trial_id, "diverged")
     search.on_end(job.trial_id, "finished")
     search.on_lost(job.trial_id, "killed")
-    assert not search.on_epoch(job.trial_id, {"epoch": 1, "val_iou": 0.5})
+    assert not search.on_epoch(job.trial_id, report(1, 0.5))
     assert [e["event"] for e in search.ledger.events].count("end") == 1
     assert search.state.trials[job.trial_id].status == "diverged"

@@ -1,7 +1,8 @@
 """What a dataset must offer, and what the readers of files share.
 
 A source knows where images and masks lie and what the pixel values of a mask mean. It decodes
-one sample at a time at its native size; resizing, caching and splitting are not its business.
+one sample at a time at its native size, the mask in codes, and says what codes mean once all have
+been seen; resizing, caching and splitting are not its business.
 """
 
 from __future__ import annotations
@@ -12,23 +13,24 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from segsweep.data.sources import tiff
+from segsweep.data.image_file import unreadable
+from segsweep.data.sources.meaning import IGNORE, Settled
+from segsweep.data.sources.seen import Look, Seen
 from segsweep.errors import DataError, Problem
 from segsweep.registry import names_in
 
-IGNORE = 255
-"""The one value that means "no label here" in every cached mask."""
+__all__ = [
+    "BINARY", "IGNORE", "Palette", "Sample", "Source", "confined", "digest_files", "missing_root",
+    "sound",
+]  # fmt: skip
 
 BINARY = ("background", "lesion")
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-_HIGHEST_VALUE = 65535
+T = TypeVar("T")
 
 Palette = tuple[tuple[int, int, int], ...]
 """An RGB colour for each class."""
@@ -74,12 +76,23 @@ class Source(Protocol):
             DataError: lists every missing, superfluous or unreadable entry.
         """
 
+    def look(self, sample: Sample) -> Look:
+        """Decodes one sample, its mask in codes.
+
+        Whether image and mask have the same size is checked by whoever builds the cache.
+
+        Raises:
+            DataError: a file cannot be decoded.
+        """
+
+    def settle(self, seen: Sequence[Seen]) -> Settled:
+        """What the codes mean, of all samples of the dataset; one table for each."""
+
     def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Decodes one sample.
+        """Decodes one sample as if it were the whole dataset.
 
         Returns:
             The RGB image (H, W, 3) and its labels (H, W), IGNORE where nothing is labelled.
-            Whether both have the same size is checked by whoever builds the cache.
 
         Raises:
             DataError: a file cannot be decoded, or has pixel values that stand for no class.
@@ -89,8 +102,8 @@ class Source(Protocol):
         """SHA-256 over all that determines the sample's pixels."""
 
 
-def sound(scanned: tuple[list[Sample], list[Problem]]) -> list[Sample]:
-    """The samples of a scan that found nothing wrong.
+def sound(scanned: tuple[list[T], list[Problem]]) -> list[T]:
+    """What a scan has found, where nothing is wrong.
 
     Raises:
         DataError: it found something.
@@ -154,143 +167,7 @@ def digest_files(files: Sequence[Path]) -> str:
             with path.open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
         except OSError as error:
-            problems.append(_unreadable(path, error))
+            problems.append(unreadable(path, error))
     if problems:
         raise DataError(problems)
     return total.hexdigest()
-
-
-def _unreadable(path: Path, error: OSError) -> Problem:
-    return Problem(f"cannot be read: {error.strerror or error}", where=str(path))
-
-
-def decode(path: Path, flags: int) -> NDArray[Any]:
-    """Decodes an image file with OpenCV, whatever characters its path has.
-
-    Args:
-        path: the file.
-        flags: ``cv2.IMREAD_COLOR`` (BGR) or ``cv2.IMREAD_UNCHANGED``.
-
-    Raises:
-        DataError: the file cannot be read or decoded.
-    """
-    try:
-        content = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(_unreadable(path, error)) from error
-    tiff.refuse_others(content, path)
-    try:
-        pixels = cv2.imdecode(content, flags) if content.size else None
-    except cv2.error:
-        pixels = None
-    if pixels is None:
-        what = "the file is empty" if not content.size else "damaged, or not an image file"
-        raise DataError(Problem(what, where=str(path), hint="replace the file or remove the image"))
-    return np.asarray(pixels)
-
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """An image file as 8-bit RGB (H, W, 3), turned as its EXIF orientation says.
-
-    Training and ``predict`` both read by it, so that no image is converted in two ways.
-
-    Raises:
-        DataError: the file cannot be read or decoded, or holds other channels or floats.
-    """
-    bgr = decode(path, cv2.IMREAD_COLOR)
-    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-
-def read_values(path: Path) -> NDArray[np.integer[Any]]:
-    """A mask file's pixel values (H, W) as stored: indices of a palette, 8 or 16 bits, 0/1.
-
-    Pillow reads masks, since OpenCV replaces palette indices by the palette's colours.
-
-    Raises:
-        DataError: the file cannot be decoded, or is in colour.
-    """
-    try:
-        with Image.open(path) as image:
-            pixels = np.asarray(image)
-    except FileNotFoundError as error:
-        raise DataError(_unreadable(path, error)) from error
-    except Exception as error:  # decoders raise nearly anything on damaged input
-        hint = "replace the file or remove the image"
-        raise DataError(Problem(f"damaged mask: {error}", where=str(path), hint=hint)) from error
-    return one_channel(pixels, path)
-
-
-def one_channel(pixels: NDArray[Any], path: Path) -> NDArray[np.integer[Any]]:
-    """Mask pixels without their colour channels: (H, W) integers from 0 to 65535.
-
-    Args:
-        pixels: (H, W), (H, W, 2) grey with alpha, or (H, W, 3 or 4) with equal colour channels.
-        path: where they come from, for messages.
-
-    Raises:
-        DataError: real colours, floats or values out of range.
-    """
-    hint = "save masks with one channel, whose values are the classes (PNG with 8 bits)"
-    if pixels.dtype == np.bool_:
-        pixels = pixels.astype(np.uint8)
-    if pixels.ndim == 3:
-        colours = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1]
-        if not (colours == colours[..., :1]).all():
-            raise DataError(Problem("the mask is in colour", where=str(path), hint=hint))
-        pixels = colours[..., 0]
-    if not np.issubdtype(pixels.dtype, np.integer):
-        what = f"the mask holds {pixels.dtype} numbers"
-        raise DataError(Problem(what, where=str(path), hint=hint))
-    if pixels.size and (pixels.min() < 0 or pixels.max() > _HIGHEST_VALUE):
-        what = f"the mask has values outside 0 … {_HIGHEST_VALUE}"
-        raise DataError(Problem(what, where=str(path), hint=hint))
-    return pixels
-
-
-def to_labels(
-    values: NDArray[np.integer[Any]], table: Mapping[int, int], path: Path
-) -> NDArray[np.uint8]:
-    """Pixel values as labels.
-
-    Args:
-        values: (H, W), from 0 to 65535.
-        table: pixel value → label or IGNORE.
-        path: the mask file, for messages.
-
-    Raises:
-        DataError: the mask has values that are not in ``table``; lists them.
-    """
-    counts = np.bincount(values.ravel())
-    unknown = [int(value) for value in np.flatnonzero(counts) if int(value) not in table]
-    if unknown:
-        shown = ", ".join(map(str, unknown[:8])) + (", …" if len(unknown) > 8 else "")
-        what = f"{counts[unknown].sum()} pixels have values that stand for no class: {shown}"
-        hint = f"known values: {', '.join(map(str, sorted(table)))}"
-        if path.suffix.lower() in {".jpg", ".jpeg"}:
-            hint += "; JPEG changes pixel values, save masks as PNG"
-        raise DataError(Problem(what, where=str(path), hint=hint))
-    lookup = np.zeros(len(counts), dtype=np.uint8)
-    for value, label in table.items():
-        if value < len(lookup):
-            lookup[value] = label
-    return np.asarray(lookup[values], dtype=np.uint8)
-
-
-def binary_labels(
-    values: NDArray[np.integer[Any]], path: Path, ignore: int | None = None
-) -> NDArray[np.uint8]:
-    """Labels of a two-class mask whose foreground is 1 or 255.
-
-    Args:
-        values: (H, W).
-        path: the mask file, for messages.
-        ignore: the pixel value that means ignored.
-
-    Raises:
-        DataError: other values, or both 1 and 255.
-    """
-    foreground = 1 if ignore == 255 or not (values == 255).any() else 255
-    table = {0: 0, foreground: 1}
-    if ignore is not None:
-        table[ignore] = IGNORE
-    return to_labels(values, table, path)

@@ -21,7 +21,8 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from segsweep.data.sources.base import IGNORE, Palette, Sample, missing_root
-from segsweep.data.sources.files import Files, FileSource, list_files, list_folders, pair
+from segsweep.data.sources.files import Files, FileSource, list_files, list_folders, pair, plain
+from segsweep.data.sources.meaning import Table
 from segsweep.errors import Problem
 
 SPLITS = ("train", "val", "test")
@@ -43,7 +44,7 @@ class CamVid(FileSource):
     """
 
     palette: Palette | None = tuple(COLOURS.values())
-    table = {label: label for label in range(VOID)} | {VOID: IGNORE}
+    meaning = Table({label: label for label in range(VOID)} | {VOID: IGNORE})
 
     def __init__(self, root: Path | None) -> None:
         super().__init__(root)
@@ -74,7 +75,7 @@ class CamVid(FileSource):
         self, root: Path, split: str, with_lists: bool
     ) -> tuple[list[Sample], list[Problem]]:
         images, problems = list_files(root, split)
-        masks, wrong = list_files(root, f"{split}annot")
+        masks, wrong = list_files(root, f"{split}annot", masks=True)
         pairs, alone = pair(images, masks, lambda stem: f"{split}annot/{stem}.png")
         problems += wrong + alone
         if with_lists:
@@ -113,7 +114,7 @@ def _differences(path: Path, split: str, images: Files) -> list[Problem]:
 
 def _entry(line: str, split: str) -> tuple[str, str]:
     """A line's stem, and what is wrong with the line."""
-    paths = [PurePosixPath(part) for part in line.split()]
+    paths = [PurePosixPath(plain(part)) for part in line.split()]
     if any(".." in path.parts for path in paths):
         return "", "a path leads out of the dataset"
     folders = [path.parent.name for path in paths]

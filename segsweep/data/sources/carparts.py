@@ -20,8 +20,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segsweep.data.sources.base import Sample, confined, missing_root, one_channel, to_labels
-from segsweep.data.sources.files import FileSource
+from segsweep.data.image_file import refuse_larger
+from segsweep.data.sources.base import Sample, confined, missing_root
+from segsweep.data.sources.files import FileSource, plain
+from segsweep.data.sources.meaning import Table
+from segsweep.data.sources.seen import Look, Seen, coded_values
 from segsweep.errors import DataError, Problem
 
 CLASSES = (
@@ -40,7 +43,7 @@ class CarParts(FileSource):
         root: the directory that holds ``arrays``, or the ``.npy`` files themselves.
     """
 
-    table = {label * STEP: label for label in range(len(CLASSES))}  # noqa: RUF012 - never changed
+    meaning = Table({label * STEP: label for label in range(len(CLASSES))})
 
     def __init__(self, root: Path | None) -> None:
         super().__init__(root)
@@ -54,6 +57,7 @@ class CarParts(FileSource):
         folder = self._root / "arrays"
         folder = folder if folder.is_dir() else self._root
         samples = []
+        stems: dict[str, Path] = {}
         for path in sorted(folder.iterdir()):
             if path.name.startswith(".") or (folder == self._root and path.suffix != ".npy"):
                 continue
@@ -64,20 +68,26 @@ class CarParts(FileSource):
                 confined(path, self._root)
             except DataError as error:
                 problems += error.problems
-            split = "test" if _TEST.fullmatch(path.stem) else "train"
-            kind = path.stem.rpartition("_")[0] or path.stem
-            samples.append(Sample(path.stem, (path,), {"kind": kind}, split))
+            stem = plain(path.stem)
+            if stem in stems:
+                what = f"has the same name as {stems[stem].name} in another Unicode form"
+                problems.append(Problem(what, str(path), hint="each image needs its own stem"))
+                continue
+            stems[stem] = path
+            split = "test" if _TEST.fullmatch(stem) else "train"
+            kind = stem.rpartition("_")[0] or stem
+            samples.append(Sample(stem, (path,), {"kind": kind}, split))
         if not samples and not problems:
             hint = "expected arrays/photo_0001.npy …"
             problems.append(Problem("holds no images", where=str(folder), hint=hint))
         return sorted(samples, key=lambda sample: sample.image_id), problems
 
-    def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """See `Source.read`."""
+    def look(self, sample: Sample) -> Look:
+        """See `Source.look`."""
         (path,) = sample.files
         pixels = _load(path)
-        labels = one_channel(pixels[..., 3], path)
-        return np.ascontiguousarray(pixels[..., :3]), to_labels(labels, self.table, path)
+        codes, seen = coded_values(pixels[..., 3], path)
+        return Look(np.ascontiguousarray(pixels[..., :3]), codes, Seen(mask=seen))
 
 
 def _load(path: Path) -> NDArray[np.uint8]:
@@ -104,4 +114,5 @@ def _load(path: Path) -> NDArray[np.uint8]:
         raise DataError(Problem(f"has the shape {shape}", where=str(path), hint=_EXPECTED))
     if pixels.dtype != np.uint8:
         raise DataError(Problem(f"holds {pixels.dtype} numbers", where=str(path), hint=_EXPECTED))
+    refuse_larger(pixels.shape[1], pixels.shape[0], path)
     return np.array(pixels)

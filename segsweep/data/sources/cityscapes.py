@@ -27,6 +27,7 @@ from typing import Literal
 
 from segsweep.data.sources.base import IGNORE, Palette, Sample, missing_root
 from segsweep.data.sources.files import FileSource, list_files, list_folders, pair
+from segsweep.data.sources.meaning import Table
 from segsweep.errors import Problem
 
 SPLITS = ("train", "val")
@@ -73,14 +74,14 @@ class Cityscapes(FileSource):
             self.classes: tuple[str, ...] = tuple(CLASSES)
             self.palette: Palette | None = tuple(colour for _, colour in CLASSES.values())
             labels = {value: label for label, (value, _) in enumerate(CLASSES.values())}
-            self.table = {value: labels.get(value, IGNORE) for value in range(IDS)}
+            self.meaning = Table({value: labels.get(value, IGNORE) for value in range(IDS)})
         else:
             self.classes = tuple(CATEGORIES)
             colours = {name: CLASSES[one][1] for name, one in PAINTED_AS.items()}
             self.palette = tuple(colours.get(name, (0, 0, 0)) for name in CATEGORIES)
-            self.table = {
-                value: label for label, ids in enumerate(CATEGORIES.values()) for value in ids
-            }
+            self.meaning = Table(
+                {value: label for label, ids in enumerate(CATEGORIES.values()) for value in ids}
+            )
 
     def scan(self) -> tuple[list[Sample], list[Problem]]:
         """See `Source.scan`."""
@@ -118,7 +119,7 @@ class Cityscapes(FileSource):
 def _city(root: Path, split: str, city: str) -> tuple[list[Sample], list[Problem]]:
     images, problems = list_files(root, f"{_IMAGES}/{split}/{city}", f"_{_IMAGES}")
     folder = f"{_MASKS}/{split}/{city}"
-    masks, wrong = list_files(root, folder, "_gtFine_labelIds", others=True)
+    masks, wrong = list_files(root, folder, "_gtFine_labelIds", masks=True, others=True)
     pairs, alone = pair(images, masks, lambda stem: f"{folder}/{stem}_gtFine_labelIds.png")
     samples = [Sample(stem, (image, mask), {"city": city}, split) for stem, image, mask in pairs]
     return samples, problems + wrong + alone

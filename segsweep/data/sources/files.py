@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+import unicodedata
+from abc import abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from segsweep.data.sources.base import (
-    IMAGE_SUFFIXES,
-    Palette,
-    Sample,
-    confined,
-    digest_files,
-    read_image,
-    read_values,
-    sound,
-    to_labels,
-)
+from segsweep.data.image_file import IMAGE_SUFFIXES, MASK_SUFFIXES
+from segsweep.data.sources.base import Palette, Sample, confined, digest_files, sound
+from segsweep.data.sources.reading import Reading, look_at
+from segsweep.data.sources.seen import Look
 from segsweep.errors import DataError, Problem
 
 Files = dict[str, Path]
 
 
-class FileSource(ABC):
-    """A dataset of files. A subclass gives ``classes``, ``scan`` and, for masks, ``table``.
+class FileSource(Reading):
+    """A dataset of files. A subclass gives ``classes``, ``scan`` and ``meaning``.
 
     Args:
         root: the directory that ``dataset.root`` names.
-
-    Attributes:
-        table: pixel value of a mask file → label or IGNORE.
     """
 
     classes: tuple[str, ...]
     palette: Palette | None = None
     official_holdout: str = "test"
-    table: Mapping[int, int] = {}
 
     def __init__(self, root: Path | None) -> None:
         self._root = root
@@ -51,18 +38,34 @@ class FileSource(ABC):
         """See `Source.samples`."""
         return sound(self.scan())
 
-    def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """See `Source.read`."""
-        image, mask = sample.files
-        return read_image(image), to_labels(read_values(mask), self.table, mask)
+    def look(self, sample: Sample) -> Look:
+        """See `Source.look`."""
+        image, *masks = sample.files
+        return look_at(image, masks[0] if masks else None)
 
     def digest(self, sample: Sample) -> str:
         """See `Source.digest`."""
         return digest_files(sample.files)
 
 
+def plain(name: str) -> str:
+    """A name as it is compared: Unicode NFC, since macOS writes "é" as "e" and an accent."""
+    return unicodedata.normalize("NFC", name)
+
+
+def located(root: Path, folder: str) -> Path:
+    """``root/folder``, however its names are composed; that path where there is none."""
+    place = root
+    for part in folder.split("/") if folder else ():
+        if not (place / part).exists() and place.is_dir():
+            alike = [one.name for one in place.iterdir() if plain(one.name) == plain(part)]
+            part = alike[0] if alike else part
+        place /= part
+    return place
+
+
 def list_files(
-    root: Path, folder: str, suffix: str = "", *, others: bool = False
+    root: Path, folder: str, suffix: str = "", *, masks: bool = False, others: bool = False
 ) -> tuple[Files, list[Problem]]:
     """The image files in ``root/folder``.
 
@@ -70,13 +73,15 @@ def list_files(
         root: the dataset; no file may lead out of it.
         folder: a path below it.
         suffix: what stems end with, ``"_mask"``.
+        masks: they are masks, which may be GIF files, too.
         others: files with other endings may lie there, too, and are passed over.
 
     Returns:
-        Stem without ``suffix`` → file; and as problems a directory that is missing, stems that
-        occur twice, strange files, and links out of ``root``.
+        Stem without ``suffix``, in NFC → file; and as problems a directory that is missing, stems
+        that occur twice, strange files, and links out of ``root``.
     """
-    place = root / folder
+    place = located(root, folder)
+    suffix, suffixes = plain(suffix), MASK_SUFFIXES if masks else IMAGE_SUFFIXES
     if not place.is_dir():
         return {}, [Problem(f"there is no directory {folder!r} here", where=str(root))]
     found: Files = {}
@@ -84,35 +89,50 @@ def list_files(
     for path in sorted(place.iterdir()):
         if path.name.startswith(".") or path.name == "Thumbs.db":
             continue
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-        if others and not (is_image and path.stem.endswith(suffix)):
+        stem = plain(path.stem)
+        is_image = path.suffix.lower() in suffixes and path.is_file()
+        if others and not (is_image and stem.endswith(suffix)):
             continue
         if not is_image:
-            hint = f"expected {' '.join(sorted(IMAGE_SUFFIXES))}"
+            hint = f"expected {' '.join(sorted(suffixes))}"
             problems.append(Problem("is not an image file", where=str(path), hint=hint))
             continue
-        if not path.stem.endswith(suffix):
+        if not stem.endswith(suffix):
             problems.append(Problem(f"does not end with {suffix!r}", where=str(path)))
             continue
-        stem = path.stem[: len(path.stem) - len(suffix)]
+        stem = stem[: len(stem) - len(suffix)]
         try:
             confined(path, root)
         except DataError as error:
             problems += error.problems
         if stem in found:
-            what = f"has the same name as {found[stem].name}"
-            problems.append(Problem(what, where=str(path), hint="each image needs its own stem"))
+            what, hint = f"has the same name as {found[stem].name}", "each image needs its own stem"
+            if path.name != found[stem].name and plain(path.name) == plain(found[stem].name):
+                what += " in another Unicode form"
+            problems.append(Problem(what, where=str(path), hint=hint))
         found.setdefault(stem, path)
     return found, problems
 
 
 def list_folders(root: Path, folder: str = "") -> list[str]:
-    """Names of the directories in ``root/folder``, sorted; hidden ones are passed over."""
-    place = root / folder
+    """Names of the directories in ``root/folder`` in NFC, sorted; hidden ones are passed over.
+
+    Raises:
+        DataError: two names are the same in NFC.
+    """
+    place = located(root, folder)
     if not place.is_dir():
         return []
     entries = [path for path in place.iterdir() if path.is_dir()]
-    return sorted(path.name for path in entries if not path.name.startswith("."))
+    found: Files = {}
+    problems: list[Problem] = []
+    for path in entries:
+        if path.name.startswith("."):
+            continue
+        if found.setdefault(plain(path.name), path) is not path:
+            what = f"has the same name as another directory in {place} in another Unicode form"
+            problems.append(Problem(what, str(path), hint="put both into one, or rename one"))
+    return sorted(sound((list(found), problems)))
 
 
 def pair(

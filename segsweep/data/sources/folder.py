@@ -15,20 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from segsweep.data.sources.base import (
-    IGNORE,
-    Sample,
-    binary_labels,
-    missing_root,
-    read_image,
-    read_values,
-    to_labels,
-)
-from segsweep.data.sources.files import FileSource, list_files, pair
+from segsweep.data.sources.base import IGNORE, Sample, missing_root
+from segsweep.data.sources.files import FileSource, list_files, pair, plain
+from segsweep.data.sources.meaning import Binary, Table
 from segsweep.errors import Problem, UserError
 
 PixelValue = Annotated[int, Field(ge=0, le=65535)]
@@ -57,8 +48,10 @@ class Folder(FileSource):
         super().__init__(root)
         self.classes: tuple[str, ...] = tuple(classes) if classes is not None else UNNAMED
         self._suffix = mask_suffix
-        self._ignore = ignore_index
-        self._table = None if classes is None else _table(classes, ignore_index)
+        if classes is None:
+            self.meaning = Binary(ignore_index, options=True)
+        else:
+            self.meaning = Table(_table(classes, ignore_index))
         if classes is None and ignore_index in (0, 1):
             what = f"ignore_index: {ignore_index} is the value of a class"
             raise UserError(
@@ -71,7 +64,7 @@ class Folder(FileSource):
         if problems or self._root is None:
             return [], problems
         images, problems = list_files(self._root, "images")
-        masks, wrong = list_files(self._root, "masks", self._suffix)
+        masks, wrong = list_files(self._root, "masks", self._suffix, masks=True)
         rows, wrong_rows = _metadata(self._root / "metadata.csv", images) if images else ({}, [])
         problems += wrong + wrong_rows
         if not problems and not images:
@@ -83,14 +76,6 @@ class Folder(FileSource):
             split = attributes.pop("split", None) or None
             samples.append(Sample(stem, (image, mask), attributes, split))
         return samples, problems + alone
-
-    def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """See `Source.read`."""
-        image, mask = sample.files
-        pixels, values = read_image(image), read_values(mask)
-        if self._table is None:
-            return pixels, binary_labels(values, mask, self._ignore)
-        return pixels, to_labels(values, self._table, mask)
 
 
 def _table(classes: Mapping[str, int], ignore_index: int | None) -> dict[int, int]:
@@ -123,7 +108,7 @@ def _metadata(
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, restval="")
-            titles = [title.strip() for title in reader.fieldnames or []]
+            titles = [plain(title.strip()) for title in reader.fieldnames or []]
             reader.fieldnames = titles
             lines = [(reader.line_num, line) for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -134,9 +119,10 @@ def _metadata(
         return {}, [Problem(what, where=str(path), hint=hint)]
     rows: dict[str, dict[str, str]] = {}
     problems: list[Problem] = []
-    by_name = {image.name: stem for stem, image in images.items()} | {stem: stem for stem in images}
+    by_name = {plain(image.name): stem for stem, image in images.items()}
+    by_name |= {stem: stem for stem in images}
     for number, line in lines:
-        where, name = f"{path}:{number}", (line["image"] or "").strip()
+        where, name = f"{path}:{number}", plain((line["image"] or "").strip())
         stem = by_name.get(name, "")
         if None in line:
             problems.append(Problem("has more fields than columns", where=where))
@@ -145,7 +131,7 @@ def _metadata(
         elif stem in rows:
             problems.append(Problem(f"{name!r} is listed twice", where=where))
         else:
-            rows[stem] = {key: line[key].strip() for key in titles if key != "image"}
+            rows[stem] = {key: plain(line[key].strip()) for key in titles if key != "image"}
     problems += [
         Problem(f"has no row for {images[stem].name}", where=str(path))
         for stem in sorted(images.keys() - rows.keys())

@@ -21,18 +21,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from segsweep.data.sources.base import (
-    Sample,
-    binary_labels,
-    missing_root,
-    read_image,
-    read_values,
-)
-from segsweep.data.sources.files import FileSource, list_files, list_folders, pair
+from segsweep.data.sources.base import Sample, missing_root
+from segsweep.data.sources.files import FileSource, list_files, list_folders, located, pair, plain
+from segsweep.data.sources.meaning import Binary
 from segsweep.errors import Problem
 from segsweep.registry import suggest
 
@@ -57,7 +50,10 @@ class MvTec(FileSource):
     ) -> None:
         super().__init__(root)
         self.classes: tuple[str, ...] = ("background", "defect")
-        self._wanted = [category] if isinstance(category, str) else list(category)
+        self.meaning = Binary()
+        self._wanted = [
+            plain(one) for one in ([category] if isinstance(category, str) else category)
+        ]
         self._train_good = train_good
 
     def scan(self) -> tuple[list[Sample], list[Problem]]:
@@ -66,7 +62,9 @@ class MvTec(FileSource):
         if problems or self._root is None:
             return [], problems
         present = [
-            name for name in list_folders(self._root) if (self._root / name / "test").is_dir()
+            name
+            for name in list_folders(self._root)
+            if located(self._root, f"{name}/test").is_dir()
         ]
         if not present:
             what = "holds no category: expected 'bottle', 'cable', … with 'test' and 'ground_truth'"
@@ -86,14 +84,6 @@ class MvTec(FileSource):
             problems.append(Problem("holds no images", where=str(self._root)))
         return sorted(samples, key=lambda sample: sample.image_id), problems
 
-    def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """See `Source.read`."""
-        image = read_image(sample.files[0])
-        if sample.attributes["defect"] == GOOD:
-            return image, np.zeros(image.shape[:2], np.uint8)
-        mask = sample.files[1]
-        return image, binary_labels(read_values(mask), mask)
-
     def _category(self, root: Path, category: str) -> tuple[list[Sample], list[Problem]]:
         samples: list[Sample] = []
         tests, truths = f"{category}/test", f"{category}/ground_truth"
@@ -111,7 +101,7 @@ class MvTec(FileSource):
             if defect == GOOD:
                 samples += [_sample(tests, defect, stem, image) for stem, image in images.items()]
                 continue
-            masks, wrong = list_files(root, f"{truths}/{defect}", "_mask")
+            masks, wrong = list_files(root, f"{truths}/{defect}", "_mask", masks=True)
             where = f"{truths}/{defect}"
             pairs, alone = pair(images, masks, lambda stem, at=where: f"{at}/{stem}_mask.png")  # type: ignore[misc]
             problems += wrong + alone

@@ -14,21 +14,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from segsweep.data.sources.base import (
-    BINARY,
-    Sample,
-    binary_labels,
-    confined,
-    decode,
-    missing_root,
-    one_channel,
-    read_image,
-)
+from segsweep.data.sources.base import BINARY, Sample, confined, missing_root
 from segsweep.data.sources.files import FileSource
+from segsweep.data.sources.meaning import Binary
 from segsweep.errors import DataError, Problem
 
 IMAGES = "PH2 Dataset images"
@@ -52,6 +40,7 @@ class Ph2(FileSource):
     def __init__(self, root: Path | None) -> None:
         super().__init__(root)
         self.classes: tuple[str, ...] = BINARY
+        self.meaning = Binary()
 
     def scan(self) -> tuple[list[Sample], list[Problem]]:
         """See `Source.scan`."""
@@ -79,12 +68,6 @@ class Ph2(FileSource):
             samples += found
             problems += wrong
         return samples, problems
-
-    def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """See `Source.read`."""
-        image, mask = sample.files
-        values = one_channel(decode(mask, cv2.IMREAD_UNCHANGED), mask)
-        return read_image(image), binary_labels(values, mask)
 
     def _differences(self, present: set[str], listed: set[str]) -> list[Problem]:
         root = self._root or Path()

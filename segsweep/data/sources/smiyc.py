@@ -28,6 +28,7 @@ from typing import Literal
 
 from segsweep.data.sources.base import IGNORE, Sample, missing_root
 from segsweep.data.sources.files import FileSource, list_files, pair
+from segsweep.data.sources.meaning import Table
 from segsweep.errors import Problem
 
 _SUFFIX = {"smiyc": "_labels_semantic", "fishyscapes": "", "road_anomaly": ""}
@@ -50,7 +51,7 @@ class Smiyc(FileSource):
     ) -> None:
         super().__init__(root)
         self.classes: tuple[str, ...] = ("known", "anomaly")
-        self.table = {0: 0, _ANOMALY[layout]: 1, 255: IGNORE}
+        self.meaning = Table({0: 0, _ANOMALY[layout]: 1, 255: IGNORE})
         self._layout = layout
 
     def scan(self) -> tuple[list[Sample], list[Problem]]:
@@ -60,7 +61,9 @@ class Smiyc(FileSource):
             return [], problems
         suffix = _SUFFIX[self._layout]
         images, problems = list_files(self._root, "images")
-        masks, wrong = list_files(self._root, "labels_masks", suffix, others=bool(suffix))
+        masks, wrong = list_files(
+            self._root, "labels_masks", suffix, masks=True, others=bool(suffix)
+        )
         if self._layout == "smiyc":
             images = {
                 stem: path

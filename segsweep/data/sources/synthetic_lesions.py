@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from segsweep.data.sources import lesion_art
 from segsweep.data.sources.base import BINARY, Palette, Sample
+from segsweep.data.sources.reading import Reading
+from segsweep.data.sources.seen import Look, Seen
 from segsweep.errors import Problem
 
 VERSION = 1
@@ -26,7 +27,7 @@ _PATIENT, _DIAGNOSIS, _IMAGE = range(3)
 _BLOCK = ("common", "common", "atypical", "atypical", "melanoma")
 
 
-class SyntheticLesions:
+class SyntheticLesions(Reading):
     """Generated lesions of three diagnoses, with one to three images a patient.
 
     Args:
@@ -65,13 +66,14 @@ class SyntheticLesions:
             patient += 1
         return found[: self._images]
 
-    def read(self, sample: Sample) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """See `Source.read`."""
+    def look(self, sample: Sample) -> Look:
+        """See `Source.look`; masks are drawn as labels."""
         patient = self._rng(_PATIENT, int(sample.attributes["patient"][1:]))
         patient.integers(1, 4)  # how many images, drawn first in `samples`
         tone = float(patient.random())
         rng = self._rng(_IMAGE, _index(sample))
-        return lesion_art.draw(rng, SIZE, sample.attributes["diagnosis"], tone)
+        image, labels = lesion_art.draw(rng, SIZE, sample.attributes["diagnosis"], tone)
+        return Look(image, labels, Seen())
 
     def digest(self, sample: Sample) -> str:
         """See `Source.digest`."""

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 
 from segsweep.errors import Problem, RunError
+from segsweep.next_command import command
 
 LOCAL = "local"
 REACH_S = 5.0  # for a connection to a cluster's address
@@ -65,7 +66,7 @@ def _refused(address: str, error: Exception) -> Problem:
     text = " ".join(str(error).split())
     text = text if len(text) <= 400 else f"{text[:400]} …"
     if address == LOCAL:
-        hint = "`segsweep doctor` says what is missing; --runner inline does without Ray"
+        hint = f"`{command('doctor')}` says what is missing; --runner inline does without Ray"
         return Problem(f"Ray cannot be started here: {text}", hint=hint)
     hint = _way_out()
     if "mismatch" in text.lower():
