@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from segsweep import printing
 from segsweep.compare.comparison import Comparison
 from segsweep.compare.formats import caption, ends, number, probability, spread
 from segsweep.identity import counted, format_value, short_params
@@ -18,7 +19,7 @@ def show(console: Console, found: Comparison) -> None:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     console.print(answer(found), style="bold", markup=False, highlight=False, soft_wrap=True)
     console.print()
-    console.print(_ranking(found))
+    printing.whole(console, _ranking(found))
     text = caption(found).replace("bold:", "≈:")
     console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
     for cell in found.unfinished:
@@ -26,7 +27,7 @@ def show(console: Console, found: Comparison) -> None:
         text += "none of its configs has a score on every fold"
         console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
     console.print()
-    console.print(_details(found))
+    printing.whole(console, _details(found))
     console.print()
     for test in found.tests.values():
         console.print(test.claim, markup=False, highlight=False, soft_wrap=True)
@@ -66,7 +67,7 @@ def _ranking(found: Comparison) -> Table:
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("#", justify="right", style="dim")
     grid.add_column("", no_wrap=True)
-    grid.add_column("cell", no_wrap=True)
+    grid.add_column("cell", overflow="fold")
     name = found.metric.removeprefix("val/")
     for head in (f"{name} ± sd, {counted(found.folds, 'fold')}", "interval", "p (Holm)"):
         grid.add_column(head, justify="right", no_wrap=True)
@@ -109,8 +110,8 @@ def _details(found: Comparison) -> Table:
 def _effects(console: Console, found: Comparison) -> None:
     if found.effects.rows:
         grid = Table(box=None, pad_edge=False, header_style="bold")
-        grid.add_column("factor", no_wrap=True)
-        grid.add_column("level", no_wrap=True)
+        grid.add_column("factor", overflow="fold")
+        grid.add_column("level", overflow="fold")
         for head in ("main effect", "interval", "p (Holm)", "cells"):
             grid.add_column(head, justify="right", no_wrap=True)
         before = None
@@ -129,7 +130,7 @@ def _effects(console: Console, found: Comparison) -> None:
                 str(row.cells),
             )
             before = row.factor
-        console.print(grid)
+        printing.whole(console, grid)
     console.print(found.effects.claim, markup=False, highlight=False, soft_wrap=True)
     console.print()
 
@@ -148,5 +149,5 @@ def _importance(console: Console, found: Comparison) -> None:
         way = "–" if row.direction is None else f"{row.direction:+.2f}"
         share = format_value(round(100 * row.share, 1))
         grid.add_row(row.name, f"{share} %", probability(row.p), way, str(row.configs))
-    console.print(grid)
+    printing.whole(console, grid)
     console.print()

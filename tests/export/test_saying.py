@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segsweep import bootstrap
+from segsweep import bootstrap, rundir
+from segsweep.compare import analyse
 from segsweep.errors import RunError
-from segsweep.export import describing, folder, intervals, scoring
+from segsweep.export import describing, folder, intervals, members, scoring, sweepfile
 from segsweep.export.choosing import best_slot, choose
 from segsweep.export.exporting import export
 from segsweep.export.graph import Graph
@@ -47,7 +48,13 @@ def test_masks_of_a_trial_in_half_precision_are_compared(tmp_path: Path) -> None
     assert abs(other["differing"] - honest["differing"]) <= 6
     assert other["share"] == other["differing"] / other["pixels"]
     assert folder.verified(tmp_path / "out")["precision"] == "bf16"
+    metrics = json.loads((tmp_path / "out" / folder.METRICS).read_text())
+    assert metrics["out_of_fold"]["precision"] == "bf16"
+    assert metrics["holdout"]["precision"] == "fp32"  # as the exported model computes
     card = (tmp_path / "other" / folder.CARD).read_text()
+    assert "(9 images, computed in bf16)" in card
+    assert "(3 images, computed in fp32)" in card
+    assert "Scores that were computed in bf16 are those of the trials" in card
     assert f"trained in bf16; computed in fp32, {other['differing']} of {other['pixels']}" in card
 
 
@@ -127,6 +134,49 @@ def _shares(
         return np.asarray((touched[:, label], truth)[least], np.float64)
     shares: NDArray[np.float64] = (touched / touched.sum(axis=0)).sum(axis=1)
     return shares
+
+
+def test_the_holdout_of_a_trial_in_half_precision_is_scored_as_it_is_shipped(
+    tmp_path: Path,
+) -> None:
+    """Other masks than the trial's: the scores are those of the exported model's masks."""
+    data = tiny(configs_per_cell=1, factors__loss=["bce"], train__precision="bf16")
+    launched = Launched(launch(write_sweep(tmp_path, data), runner="inline").run_directory)
+    export(launched.path, tmp_path / "out", onnx=False)
+    checked = sweepfile.checked(tmp_path / "out" / folder.CONFIG, launched.run, launched.champion)
+    assert checked.holdout is not None
+    model = members.load(tmp_path / "out" / folder.WEIGHTS)
+    counted, _ = scoring.judge(model, checked.holdout, launched.champion.config)
+    shipped = scores(counted.matrix, ("background", "lesion"))
+    metrics = json.loads((tmp_path / "out" / folder.METRICS).read_text())
+    for name, one in metrics["holdout"]["scores"].items():
+        assert one["value"] == shipped[name]
+
+
+def test_the_cards_spread_with_replicates_is_that_of_compare(tmp_path: Path) -> None:
+    data = tiny(configs_per_cell=1, factors__loss=["bce"], replicates=2, train__epochs=3)
+    run = launch(write_sweep(tmp_path, data), runner="inline").run_directory
+    export(run, tmp_path / "out", onnx=False)
+    metrics = json.loads((tmp_path / "out" / folder.METRICS).read_text())
+    (row,) = analyse([rundir.load(run)]).standings
+    assert metrics["mean"] == pytest.approx(row.mean)
+    assert metrics["std"] == pytest.approx(row.std)
+    values = [one["value"] for one in metrics["folds"]]
+    assert len(values) == 4
+    assert metrics["std"] != pytest.approx(np.std(values, ddof=1))
+    card = (tmp_path / "out" / folder.CARD).read_text()
+    assert "over 2 folds, the mean of 2 replicates on each" in card
+    assert "scores averaged over 2 replicates" in card
+    matrices = [
+        np.concatenate([
+            scoring.evidence(rundir.load(run), choose(rundir.load(run)), (fold, replicate),
+                             "evidence.safetensors").matrix
+            for fold in (0, 1)
+        ])
+        for replicate in (0, 1)
+    ]  # fmt: skip
+    each = [scores(one, ("background", "lesion"))["iou"] for one in matrices]
+    assert metrics["out_of_fold"]["scores"]["iou"]["value"] == pytest.approx(np.mean(each))
 
 
 def test_replicates_are_averaged_as_compare_averages_them() -> None:
