@@ -20,7 +20,7 @@ epoch      trial_id, epoch, train_loss, val_*, lr, seconds, images, best_epoch, 
 rung       trial_id, epoch, value, peers, threshold, keep, parked: it waits for a promotion
 promote    trial_id, epoch of the rung, peers, threshold, keep
 retry      trial_id: it had failed and is open again
-race       config_id, incumbent, looks, gap, probability, sigma, dof, keep
+race       config_id, incumbent, looks, gap, probability, sigma, dof, shared, keep
 end        trial_id, status, stopped_by, error, node
 revive     config_id, cell
 champion   cell, config_id

@@ -14,6 +14,7 @@ from segsweep.compare import (
     candidates,
     claims,
     evidence,
+    influence,
     intervals,
     noise,
     resampling,
@@ -26,22 +27,23 @@ from segsweep.compare.comparison import (
     Comparison,
     Importances,
     Interval,
-    Noise,
     Standing,
     Tests,
     Where,
 )
 from segsweep.compare.effects import effects
 from segsweep.compare.importance import Trial, importances
+from segsweep.compare.noise import Noises
 from segsweep.compare.ranking import NO_USE
 from segsweep.compare.resampling import ImageNoise
 from segsweep.compare.scoring import Array, Scorer, scorer
 from segsweep.errors import Problem, RunError
+from segsweep.noise import overlap
 from segsweep.rundir import Run
 from segsweep.state import SearchState
 
 ALPHA = 0.05
-DRAWS = 4000  # percentiles of so many are good to a fortieth of the interval
+DRAWS = 10_000  # ends of intervals by so many are good to a hundredth of their width or so
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,26 @@ class _Read:
     def champions(self) -> list[Candidate]:
         return [champion.best for champion in self.best]
 
+    @property
+    def shared(self) -> float:
+        """Allowance for the luck that the folds of a config share, see ``noise.overlap``."""
+        return overlap(self.runs[0].spec.folds.k)
+
+    def finished(self) -> list[Array]:
+        """For each champion (n, k, R) scores of the configs of its cell that have finished."""
+        slots = len(self.runs[0].spec.slots)
+        found = []
+        for one in self.champions:
+            own = [
+                c
+                for c in self.everyone
+                if (c.run, c.cell) == (one.run, one.cell) and len(c.scores) == slots
+            ]
+            scores = candidates.grid(own, self.folds, self.replicates)
+            assert scores is not None  # noqa: S101 - they have finished every fold
+            found.append(scores)
+        return found
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -104,8 +126,9 @@ def analyse(
     Args:
         runs: as ``rundir.load`` returns them, finished or not.
         alpha: level of the tests; intervals are at 1 - alpha.
-        seed: of the resampling: the same input gives the same numbers.
-        draws: how many times images and seeds are drawn.
+        seed: of the resampling: the same input gives the same numbers. Tests draw nothing, and
+            intervals print the digits that another seed would give as well.
+        draws: how many times images are drawn.
         loaded: the runs' tables; None reads them.
 
     Raises:
@@ -144,6 +167,7 @@ def analyse(
             [r.levels for r in rows], [r.mean for r in rows], goal=read.goal, alpha=alpha
         ),
         importances=_importances(read),
+        limits=claims.limits(read.shared),
         warnings=[
             *warn.missing(runs, read.states, read.best),
             *warn.warnings(runs, rows, tests, resampled, read.groups),
@@ -179,17 +203,15 @@ def _read(runs: Sequence[Run], loaded: Sequence[tables.Tables]) -> _Read:
 
 def _on_folds(read: _Read, alpha: float, draws: int, rng: np.random.Generator) -> _Found:
     scores = candidates.grid(read.champions, read.folds, read.replicates)
-    slots = len(read.runs[0].spec.slots)
-    done = list({c.config_id: c for c in read.everyone if len(c.scores) == slots}.values())
-    finished = candidates.grid(done, read.folds, read.replicates)
     assert scores is not None  # noqa: S101 - champions have finished every fold
-    known = noise.estimate(scores, finished)
+    known = noise.estimate(scores, read.finished())
     parts = [_part(read, scores[:, at], [fold]) for at, fold in enumerate(read.folds)]
     whole = [part for part in parts if part is not None]
-    images = None
+    images = exact = None
     if read.score is not None and len(whole) == len(parts):
         images = resampling.over_folds(whole, read.replicates, read.score, draws, rng)
-    return _found("folds", read, scores.mean(axis=2), known, images, alpha, draws, rng)
+        exact = influence.over_folds(whole, read.replicates, read.score)
+    return _found("folds", read, scores.mean(axis=2), known, images, exact, alpha)
 
 
 def _on_holdout(read: _Read, alpha: float, draws: int, rng: np.random.Generator) -> _Found | None:
@@ -199,11 +221,12 @@ def _on_holdout(read: _Read, alpha: float, draws: int, rng: np.random.Generator)
         return None
     known = noise.estimate_alone(scores)
     part = _part(read, scores, read.folds, split="holdout")
-    images = None
+    images = exact = None
     if part is not None and read.score is not None:
         count = len(read.folds)
         images = resampling.over_holdout(part, count, read.replicates, read.score, draws, rng)
-    return _found("holdout", read, scores.mean(axis=2), known, images, alpha, draws, rng)
+        exact = influence.over_holdout(part, count, read.replicates, read.score)
+    return _found("holdout", read, scores.mean(axis=2), known, images, exact, alpha)
 
 
 def _part(
@@ -222,16 +245,18 @@ def _found(
     where: Where,
     read: _Read,
     scores: Array,
-    known: Noise | None,
+    known: Noises | None,
     images: ImageNoise | None,
+    exact: ImageNoise | None,
     alpha: float,
-    draws: int,
-    rng: np.random.Generator,
 ) -> _Found:
+    """Intervals by drawn images, tests by influences: what is claimed hangs on no draw."""
     entrants = [claims.Entrant(c.best.config_id, c.tried) for c in read.best]
-    tests = claims.test(where, entrants, scores, known, images, goal=read.goal, alpha=alpha)
+    tests = claims.test(
+        where, entrants, scores, known, exact, goal=read.goal, alpha=alpha, shared=read.shared
+    )
     of = intervals.of_folds if where == "folds" else intervals.of_holdout
-    found = of(scores, known, images, alpha=alpha, draws=draws, rng=rng)
+    found = of(scores, known, images, alpha=alpha)
     ends = [intervals.clipped(one, read.runs[0].spec.metric.name) for one in found]
     return _Found(scores, tests, ends, images)
 

@@ -1,74 +1,65 @@
-"""Intervals of champions' means: other images and other seeds, drawn together.
+"""Intervals of champions' means: other images and other seeds together.
 
-A draw moves all champions by the same other images, and each by seeds of its own. Both noises are
-estimates, so that each draw takes its own value of them: a normal times √(ν/χ²) is Student's t.
+Other images move all champions alike, other seeds each on its own. Both variances are estimates;
+their sum has Welch and Satterthwaite's degrees of freedom, and Student's t gives the ends. Ends from
+moments need far fewer draws than percentiles for the same digits, and ``digits`` says how many.
 
 Where the noise comes from residuals of config + fold, it holds the images that one champion finds
 harder than the others do; what all of them find hard comes from the images, averaged over
 champions. Where it comes from replicates, it is seeds alone, and the images are each champion's.
+
+The luck that all folds of a config share is not in them: they are for the training sets that there
+were.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from segsweep.compare.comparison import Interval, Noise
+from segsweep.compare.claims import welch
+from segsweep.compare.comparison import Interval
+from segsweep.compare.noise import Noises
 from segsweep.compare.resampling import ImageNoise
 from segsweep.compare.scoring import Array
 
+SURE = 5  # standard errors: two results of other draws are hardly ever so far apart
+MOST, LEAST = 4, 1  # digits after the point
+
 
 def of_folds(
-    scores: Array,
-    noise: Noise | None,
-    images: ImageNoise | None,
-    *,
-    alpha: float,
-    draws: int,
-    rng: np.random.Generator,
+    scores: Array, noise: Noises | None, images: ImageNoise | None, *, alpha: float
 ) -> list[Interval | None]:
     """Intervals of the means over folds.
 
     Args:
         scores: (C, k) of the champions, replicates averaged.
-        noise: of one of them.
+        noise: of one score of each.
         images: how far other images move them.
         alpha: 0.05 for intervals that hold the truth 95 times in 100.
-        draws: as many as ``images`` has.
-        rng: where the draws come from.
     """
     cells, folds = scores.shape
-    if noise is None or (images is None and noise.source == "replicates"):
+    if noise is None or (images is None and noise.common.source == "replicates"):
         return [_student(own, alpha) for own in scores]
+    seeds = noise.variances / folds
     if images is not None:
-        if noise.source == "residuals":
-            shared = images.means.mean(axis=1, keepdims=True)
-        else:
-            shared = images.means
-        moved = shared * _mixed(images.dof, (draws, 1), rng)
-        source, part = "resampled", 1.0
-    else:
-        if folds < 2:
-            return [None] * cells
-        average = scores.mean(axis=0)
-        spread = average.std(ddof=1) / np.sqrt(folds)
-        moved = spread * rng.standard_t(folds - 1, size=(draws, 1))
-        source, part = "folds", 1 - 1 / cells  # the average's own share is in its scatter
-    size = noise.sigma * np.sqrt(part / folds)
-    seeds = rng.standard_normal((draws, cells)) * _mixed(noise.dof, (draws, 1), rng) * size
-    return _percentiles(scores.mean(axis=1), moved + seeds, alpha, source, noise.source)
+        moved = images.means
+        if noise.common.source == "residuals":
+            moved = np.repeat(moved.mean(axis=1, keepdims=True), cells, axis=1)
+        return _ends(scores, moved.var(axis=0), _error(moved), images.dof, seeds, noise, alpha)
+    if folds < 2:
+        return [None] * cells
+    average = np.full(cells, scores.mean(axis=0).var(ddof=1) / folds)
+    seeds = seeds * (1 - 1 / cells)  # the average's own share is in its scatter
+    none = np.zeros(cells)
+    return _ends(scores, average, none, folds - 1, seeds, noise, alpha, source="folds")
 
 
 def of_holdout(
-    scores: Array,
-    noise: Noise | None,
-    images: ImageNoise | None,
-    *,
-    alpha: float,
-    draws: int,
-    rng: np.random.Generator,
+    scores: Array, noise: Noises | None, images: ImageNoise | None, *, alpha: float
 ) -> list[Interval | None]:
     """As ``of_folds``, for fold models that all see the same images.
 
@@ -77,13 +68,11 @@ def of_holdout(
     cells, folds = scores.shape
     if noise is None or images is None:
         return [None] * cells
-    moved = images.means * _mixed(images.dof, (draws, 1), rng)
     spread = images.means.var(axis=0)
-    twice = images.interaction() / folds if noise.source == "residuals" else 0.0
-    moved = moved * np.sqrt(np.clip(1 - twice / np.maximum(spread, 1e-300), 0, 1))
-    size = noise.sigma / np.sqrt(folds)
-    seeds = rng.standard_normal((draws, cells)) * _mixed(noise.dof, (draws, 1), rng) * size
-    return _percentiles(scores.mean(axis=1), moved + seeds, alpha, "resampled", noise.source)
+    twice = images.interaction() / folds if noise.common.source == "residuals" else 0.0
+    left = np.maximum(spread - twice, 0.0)
+    error = _error(images.means)
+    return _ends(scores, left, error, images.dof, noise.variances / folds, noise, alpha)
 
 
 def clipped(interval: Interval | None, metric: str) -> Interval | None:
@@ -92,12 +81,6 @@ def clipped(interval: Interval | None, metric: str) -> Interval | None:
         return interval
     low, high = min(1.0, max(0.0, interval.low)), min(1.0, max(0.0, interval.high))
     return replace(interval, low=low, high=high)
-
-
-def _mixed(dof: int, shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """√(ν/χ²): what makes a normal a Student's t of ν degrees of freedom."""
-    mixed: Array = np.sqrt(dof / rng.chisquare(dof, size=shape))
-    return mixed
 
 
 def _student(scores: Array, alpha: float) -> Interval | None:
@@ -110,11 +93,46 @@ def _student(scores: Array, alpha: float) -> Interval | None:
     return Interval(float(mean - half), float(mean + half), 1 - alpha, "folds", "folds")
 
 
-def _percentiles(
-    means: Array, moved: Array, alpha: float, images: str, source: str
+def _error(moved: Array) -> Array:
+    """(C,) standard errors of the variances of (draws, C): what other draws would change."""
+    squares = np.square(moved - moved.mean(axis=0))
+    errors: Array = squares.std(axis=0) / np.sqrt(len(moved))
+    return errors
+
+
+def _ends(
+    scores: Array,
+    images: Array,
+    error: Array,
+    images_dof: float,
+    seeds: Array,
+    noise: Noises,
+    alpha: float,
+    source: Literal["resampled", "folds"] = "resampled",
 ) -> list[Interval | None]:
-    low, high = np.quantile(moved, [alpha / 2, 1 - alpha / 2], axis=0)
-    return [
-        Interval(float(mean + a), float(mean + b), 1 - alpha, images, source)  # type: ignore[arg-type]
-        for mean, a, b in zip(means, low, high, strict=True)
-    ]
+    """From the variances of both parts, and the standard error of the first one's draws."""
+    found: list[Interval | None] = []
+    for place, mean in enumerate(scores.mean(axis=1).tolist()):
+        parts = [(images[place], images_dof), (seeds[place], noise.own[place].dof)]
+        width, dof = welch(parts)
+        times = float(stats.t.ppf(1 - alpha / 2, dof))
+        half = times * width
+        slack = SURE * times * error[place] / (2 * width) if width > 0 else 0.0
+        found.append(
+            Interval(
+                mean - half,
+                mean + half,
+                1 - alpha,
+                source,
+                noise.common.source,
+                _digits(float(slack)),
+            )
+        )
+    return found
+
+
+def _digits(slack: float) -> int:
+    """The most digits of which the last one is larger than what other draws would change."""
+    if slack <= 10.0**-MOST:
+        return MOST
+    return max(LEAST, int(np.floor(-np.log10(slack))))

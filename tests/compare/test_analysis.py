@@ -25,6 +25,7 @@ from tests.compare.simulated import Truth
 from tests.helpers import tiny, write_sweep
 
 TRUTH = Truth(truths=(0.8, 0.6, 0.79, 0.5), folds=5, images=8)
+DIGIT = 1.0000001  # a digit, and what is left of one in binary
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,57 @@
+"""How far other images move a gap, without a draw: the infinitesimal jackknife (Efron 1982).
+
+A score is a smooth function of how much each group of images weighs. Its derivative by that weight,
+the group's influence, gives the variance under other groups: Σ U² · G/(G − 1), for a mean
+exactly s²/G. A bootstrap's variance is the same but for its draws, so that a p near alpha would
+hang on the seed.
+
+The influences are laid out as draws are (``ImageNoise``): rows whose mean is 0 and whose mean square
+is the variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segsweep.compare.resampling import ImageNoise, Part
+from segsweep.compare.scoring import Array, Scorer
+
+STEP = 1e-4  # change of a weight that a derivative is taken over
+
+
+def influences(part: Part, score: Scorer) -> Array:
+    """(G, M) of each group on each model's score, scaled so that squares add up to its variance.
+
+    Args:
+        part: at least two groups.
+        score: the metric.
+    """
+    groups = part.size
+    member = np.eye(groups)[:, part.groups] * STEP
+    moved = [(score(own, 1 + member) - score(own, 1 - member)) / (2 * STEP) for own in part.counts]
+    scaled: Array = np.stack(moved, axis=1) * np.sqrt(groups / (groups - 1))
+    return np.nan_to_num(scaled)
+
+
+def over_folds(parts: Sequence[Part], replicates: int, score: Scorer) -> ImageNoise | None:
+    """As ``resampling.over_folds``: the folds' images are independent of each other."""
+    if any(part.size < 2 for part in parts):
+        return None
+    rows = sum(part.size for part in parts)
+    blocks = []
+    for at, part in enumerate(parts):
+        own = influences(part, score).reshape(part.size, -1, replicates).mean(axis=2)
+        block = np.zeros((*own.shape, len(parts)))
+        block[..., at] = own * np.sqrt(rows)
+        blocks.append(block)
+    return ImageNoise(np.concatenate(blocks), rows - len(parts))
+
+
+def over_holdout(part: Part, folds: int, replicates: int, score: Scorer) -> ImageNoise | None:
+    """As ``resampling.over_holdout``: all models see the same images."""
+    if part.size < 2:
+        return None
+    moved = influences(part, score).reshape(part.size, -1, folds, replicates)
+    return ImageNoise(moved.mean(axis=3) * np.sqrt(part.size), part.size - 1)
