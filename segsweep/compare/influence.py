@@ -1,9 +1,10 @@
 """How far other images move a gap, without a draw: the infinitesimal jackknife (Efron 1982).
 
 A score is a smooth function of how much each group of images weighs. Its derivative by that weight,
-the group's influence, gives the variance under other groups: Σ U² · G/(G − 1), for a mean
-exactly s²/G. A bootstrap's variance is the same but for its draws, so that a p near alpha would
-hang on the seed.
+the group's influence, gives the variance under other groups: Σ U² / (1 − h), for a mean of equal
+groups exactly s²/G. h is the group's share of the images, for it pulls the score its own way (Bell
+and McCaffrey 2002). A bootstrap's variance is much the same but for its draws, so that a p near
+alpha would hang on the seed.
 
 The influences are laid out as draws are (``ImageNoise``): rows whose mean is 0 and whose mean square
 is the variance.
@@ -15,10 +16,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segsweep.compare.resampling import ImageNoise, Part
+from segsweep.compare.resampling import ImageNoise, Part, dof
 from segsweep.compare.scoring import Array, Scorer
 
 STEP = 1e-4  # change of a weight that a derivative is taken over
+ROWS = 256  # groups at once: memory does not grow with the square of their number
 
 
 def influences(part: Part, score: Scorer) -> Array:
@@ -28,10 +30,14 @@ def influences(part: Part, score: Scorer) -> Array:
         part: at least two groups.
         score: the metric.
     """
-    groups = part.size
-    member = np.eye(groups)[:, part.groups] * STEP
-    moved = [(score(own, 1 + member) - score(own, 1 - member)) / (2 * STEP) for own in part.counts]
-    scaled: Array = np.stack(moved, axis=1) * np.sqrt(groups / (groups - 1))
+    groups, blocks = part.size, []
+    for first in range(0, groups, ROWS):
+        some = np.arange(first, min(first + ROWS, groups))
+        step = STEP * (part.groups == some[:, None])
+        moved = [score(own, 1 + step) - score(own, 1 - step) for own in part.counts]
+        blocks.append(np.stack(moved, axis=1) / (2 * STEP))
+    share = np.bincount(part.groups) / len(part.groups)
+    scaled: Array = np.concatenate(blocks) / np.sqrt(1 - share)[:, None]
     return np.nan_to_num(scaled)
 
 
@@ -46,7 +52,7 @@ def over_folds(parts: Sequence[Part], replicates: int, score: Scorer) -> ImageNo
         block = np.zeros((*own.shape, len(parts)))
         block[..., at] = own * np.sqrt(rows)
         blocks.append(block)
-    return ImageNoise(np.concatenate(blocks), rows - len(parts))
+    return ImageNoise(np.concatenate(blocks), dof(parts))
 
 
 def over_holdout(part: Part, folds: int, replicates: int, score: Scorer) -> ImageNoise | None:
@@ -54,4 +60,4 @@ def over_holdout(part: Part, folds: int, replicates: int, score: Scorer) -> Imag
     if part.size < 2:
         return None
     moved = influences(part, score).reshape(part.size, -1, folds, replicates)
-    return ImageNoise(moved.mean(axis=3) * np.sqrt(part.size), part.size - 1)
+    return ImageNoise(moved.mean(axis=3) * np.sqrt(part.size), dof([part]))

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from segsweep.compare.scoring import Array, Scorer
 
 
+LEAST_DOF = 0.5  # where one group holds nearly all images
+
+
 @dataclass(frozen=True)
 class Part:
     """The images of one fold, or of the holdout.
@@ -33,6 +36,18 @@ class Part:
     def size(self) -> int:
         """How many groups there are."""
         return int(self.groups.max()) + 1 if self.groups.size else 0
+
+
+def dof(parts: Sequence[Part]) -> float:
+    """Degrees of freedom of a variance over the groups of all parts: G − 1 each, for equal groups.
+
+    A group weighs by its images. Where a few hold most of them, the rest say little about how far
+    groups scatter (Satterthwaite 1946; Carter, Schnepel and Steigerwald 2017).
+    """
+    weights = [np.square(np.bincount(part.groups) / len(part.groups)) for part in parts]
+    sizes = np.array([own.sum() for own in weights])
+    own = np.array([own.sum() ** 2 / np.square(own).sum() - 1 for own in weights])
+    return float(sizes.sum() ** 2 / (sizes**2 / np.maximum(own, LEAST_DOF)).sum())
 
 
 def deviations(part: Part, score: Scorer, draws: int, rng: np.random.Generator) -> Array:
@@ -62,11 +77,11 @@ class ImageNoise:
 
     Attributes:
         moved: (draws, C, k), of each champion's score on each fold, replicates averaged.
-        dof: groups that were drawn from, less the parts that they were drawn in.
+        dof: degrees of freedom, see ``dof``.
     """
 
     moved: Array
-    dof: int
+    dof: float
 
     @property
     def means(self) -> Array:
@@ -106,7 +121,7 @@ def over_folds(
         deviations(part, score, draws, rng).reshape(draws, -1, replicates).mean(axis=2)
         for part in parts
     ]
-    return ImageNoise(np.stack(moved, axis=2), sum(part.size for part in parts) - len(parts))
+    return ImageNoise(np.stack(moved, axis=2), dof(parts))
 
 
 def over_holdout(
@@ -120,4 +135,4 @@ def over_holdout(
     if part.size < 2:
         return None
     moved = deviations(part, score, draws, rng).reshape(draws, -1, folds, replicates)
-    return ImageNoise(moved.mean(axis=3), part.size - 1)
+    return ImageNoise(moved.mean(axis=3), dof([part]))
