@@ -1,15 +1,15 @@
 """How often are equals told apart? The race and ``compare`` on generated sweeps.
 
-    python -m benchmarks.coverage --json coverage.json    # about ten minutes on two cores
+    python -m benchmarks.coverage --json coverage.json    # about five minutes on two cores
     python -m benchmarks.coverage --quick                 # a few sweeps a case, to see that it runs
 
-All configs of a sweep are equally good, and every decision of the race, every claim of ``compare``
-is a false one. They are made by the functions that a sweep calls, on the noise that a sweep
-estimates. ``race``: configs dropped, of those that it looked at (of the noisy cell's, where there is
-one). ``compare``: sweeps in which any two champions are told apart on the folds. ``holdout``: the same
-there. ``pairs``: pairs whose p is below the nominal level before it is corrected for their number.
-The last rows are the power: ``race``, ``compare``: worse configs dropped, the worse champion's pairs
-told apart.
+All configs of a sweep are equally good: every config that the race drops, every claim of
+``compare`` is an error. Both come from the functions that a sweep calls, on the noise that a sweep
+estimates. ``race``: configs dropped, of those that it looked at (of the noisy cell's, where there
+is one). ``compare``: sweeps in which any two champions are told apart on the folds. ``holdout``:
+the same there. ``pairs``: pairs whose p is below the nominal level, before it is corrected for
+their number. The last rows are the power: ``race``: worse configs dropped; ``compare``: pairs of
+the one worse champion told apart.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Case:
     name: str
     truth: Truth
     chosen: bool = False
-    races: int = 60
-    comparisons: int = 1500
+    races: int = 100
+    comparisons: int = 2000
 
 
 EQUAL = [
@@ -80,7 +80,7 @@ EQUAL = [
     Case("shared luck as large", Truth(luck=1.0)),
 ]  # fmt: skip
 WORSE = [
-    Case(f"worse by {size}", Truth(worse=size), races=40, comparisons=600) for size in (1, 2, 3, 5)
+    Case(f"worse by {size}", Truth(worse=size), races=60, comparisons=600) for size in (1, 2, 3, 5)
 ]
 
 
@@ -104,9 +104,9 @@ def race(truth: Truth, scores: Array) -> float:
     for number in range(configs):
         for cell in range(cells):
             out = _runs(judge, left, scores[cell, number], whole[cell], f"{cell}", number)
-            if number and (truth.noisy == 1 or cell == 0):
-                if truth.worse == 0 or number >= configs // 2:
-                    dropped.append(out)
+            watched = truth.noisy == 1 or cell == 0
+            if number and watched and (truth.worse == 0 or number >= configs // 2):
+                dropped.append(out)
     return fmean(dropped)
 
 
@@ -140,9 +140,7 @@ def told(sweep: Sweep, chosen: bool) -> dict[str, Sequence[Pair]]:
     if sweep.part is not None and sweep.held is not None:
         images = influence.over_holdout(sweep.part, folds, 1, Scorer("iou"))
         known = noise.estimate_alone(sweep.held[..., None])
-        found["holdout"] = claims.test(
-            "holdout", entrants, sweep.held, known, images, **rule
-        ).pairs
+        found["holdout"] = claims.test("holdout", entrants, sweep.held, known, images, **rule).pairs
     return found
 
 
@@ -184,12 +182,15 @@ def shown(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """Percentages with their standard errors."""
     table = [["case", "race", "compare", "holdout", "pairs"]]
     for row in rows:
-        cells = [
-            "–" if row[name] is None else f"{100 * row[name]:.1f} ± {100 * row[f'{name}_error']:.1f}"
-            for name in ("race", "compare", "holdout", "pairs")
-        ]
-        table.append([row["case"], *cells])
+        names = ("race", "compare", "holdout", "pairs")
+        table.append([row["case"], *(_percent(row[n], row[f"{n}_error"]) for n in names)])
     return table
+
+
+def _percent(value: float | None, error: float | None) -> str:
+    if value is None or error is None:
+        return "–"
+    return f"{100 * value:.1f} ± {100 * error:.1f}"
 
 
 def main() -> None:

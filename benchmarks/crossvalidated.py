@@ -27,8 +27,9 @@ class Truth:
     """What a sweep is drawn from. Sizes are in units of the noise between seeds.
 
     Attributes:
-        cells: each with ``configs``, of which the worse ones are ``worse`` worse: of the second half
-            of every cell in the race, and of the last cell in the comparison.
+        cells: each with ``configs``.
+        worse: how much worse some are: the second half of every cell for the race, the last cell
+            for the comparison.
         noisy: how many times as noisy the first cell is.
         luck: standard deviation of what all folds of a config share.
         learner: of ``trained``: least squares over all channels, or the one best channel, which is

@@ -1,12 +1,12 @@
 """Which champions can be told apart? The null is not chance over images: it is another seed.
 
 Two names of one config would differ, too: by the seeds of their trials. A gap counts where it is
-larger than that, by Student's t on the noise of both champions' cells (``noise.py``), two-sided, with
-Holm's correction for the number of pairs (Holm 1979), so that among all pairs of equally good cells
-even one false claim is made with probability alpha at most. Degrees of freedom are Welch and
+larger than that, by Student's t on the noise of both champions' cells (``noise.py``), two-sided,
+with Holm's correction for the number of pairs (Holm 1979), so that among all pairs of equally good
+cells even one false claim is made with probability alpha at most. Degrees of freedom are Welch and
 Satterthwaite's. Luck that all folds of a config share, because their training sets overlap, is
-allowed for by Nadeau and Bengio's factor (``segsweep.noise.overlap``). A champion is the luckiest of
-its cell: where the leader's cell has tried more configs than the other's, or noisier ones, the
+allowed for by Nadeau and Bengio's factor (``segsweep.noise.overlap``). A champion is the luckiest
+of its cell: where the leader's cell has tried more configs than the other's, or noisier ones, the
 luck that this brings is taken off the gap before it is tested (``segsweep.noise.luck``).
 """
 
@@ -243,8 +243,8 @@ def _sizes(noise: Noises) -> str:
 def limits(shared: float) -> str:
     """Which source of variation the tests and the race allow for, and which they do not."""
     return (
-        "Each cell's noise is its own, drawn to that of all. All folds of a config share some luck, "
-        "because their training sets overlap; no data of a cross-validation shows how much. Tests "
+        "Each cell's noise is its own, drawn to that of all. The folds of a config share some "
+        "luck, because their training sets overlap, and no cross-validation shows how much. Tests "
         f"and race allow for {np.sqrt(shared):.2f} of the noise between folds (Nadeau and Bengio "
         "2003). More than that is not covered, and intervals of means are for the training sets "
         "that there were."

@@ -6,8 +6,8 @@ groups exactly s²/G. h is the group's share of the images, for it pulls the sco
 and McCaffrey 2002). A bootstrap's variance is much the same but for its draws, so that a p near
 alpha would hang on the seed.
 
-The influences are laid out as draws are (``ImageNoise``): rows whose mean is 0 and whose mean square
-is the variance.
+The influences are laid out as draws are (``ImageNoise``): rows whose mean is 0 and whose mean
+square is the variance.
 """
 
 from __future__ import annotations

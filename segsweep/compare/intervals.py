@@ -1,8 +1,8 @@
 """Intervals of champions' means: other images and other seeds together.
 
 Other images move all champions alike, other seeds each on its own. Both variances are estimates;
-their sum has Welch and Satterthwaite's degrees of freedom, and Student's t gives the ends. Ends from
-moments need far fewer draws than percentiles for the same digits, and ``digits`` says how many.
+their sum has Welch and Satterthwaite's degrees of freedom, and Student's t gives the ends. Ends
+from moments need far fewer draws than percentiles for the same digits; ``digits`` says how many.
 
 Where the noise comes from residuals of config + fold, it holds the images that one champion finds
 harder than the others do; what all of them find hard comes from the images, averaged over

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from segsweep.compare.scoring import Array, Scorer
 
-
 LEAST_DOF = 0.5  # where one group holds nearly all images
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from segsweep.noise import GRID, Noise, luck_density
+from segsweep.noise import GRID, Noise, luck_shares
 from segsweep.state import Slot
 
 Scores = Mapping[Slot, float]  # the metric at the best epoch of each finished trial
@@ -108,11 +108,11 @@ def probability(
         estimate: σ and its degrees of freedom.
         shared: c.
     """
-    from scipy import integrate, special  # a second to load, which commands are not to wait for
+    from scipy import special  # a second to load, which commands are not to wait for
 
     if estimate.sigma <= 1e-12:  # no noise at all: any gap is real
         return 1.0 if gap >= -1e-12 else 0.0
     width = np.sqrt(2 / looks - 1 / total + shared)
     scaled = (gap / estimate.sigma + GRID * np.sqrt(1 / total + shared)) / width
     below = special.stdtr(estimate.dof, scaled)
-    return float(min(1.0, integrate.simpson(below * luck_density(max(1, tried)), x=GRID)))
+    return float(min(1.0, below @ luck_shares(max(1, tried))))

@@ -97,7 +97,9 @@ def test_a_cells_own_noise_makes_its_width(tmp_path: Path) -> None:
     truth = replace(TRUTH, folds=8, seed=0.002, interaction=0.001, rest=0.002)
     quiet = make_run(tmp_path / "quiet", truth)
     # c3's folds scatter by 0.1 more, the others' by what they did
-    shaken = {f"c3-f{fold}-r0": {"val_iou_per_image": 0.5 + 0.1 * (-1) ** fold} for fold in range(8)}
+    shaken = {
+        f"c3-f{fold}-r0": {"val_iou_per_image": 0.5 + 0.1 * (-1) ** fold} for fold in range(8)
+    }
     tests = analyse([changed(quiet, **shaken)]).tests["folds"]
     assert tests.own["c3"].sigma > 5 * tests.own["c0"].sigma
     widths = {(p.better, p.worse): np.diff(p.interval or (0, 0))[0] for p in tests.pairs}

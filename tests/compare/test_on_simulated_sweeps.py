@@ -250,9 +250,7 @@ def test_what_is_needed_holds_the_luck_of_more_tries() -> None:
     fair, lucky = tests(1), tests(16)
     assert fair.smallest_gap is not None
     assert lucky.smallest_gap is not None
-    assert lucky.smallest_gap == pytest.approx(
-        fair.smallest_gap + luck(16) * 0.01 / np.sqrt(5)
-    )
+    assert lucky.smallest_gap == pytest.approx(fair.smallest_gap + luck(16) * 0.01 / np.sqrt(5))
     assert not lucky.pairs[0].told_apart
     assert lucky.pairs[0].gap < lucky.smallest_gap
     # most pairs need less than the largest gap, which has more to exceed
