@@ -71,10 +71,11 @@ def test(
     means = sign * scores.mean(axis=1)
     part = 1 / scores.shape[1] + shared  # of one score's variance, in the mean
     seen = where == "folds" or images is not None
+    apart = _apart(where, noise, images, scores.shape[1]) if noise else None
     found: list[tuple[Pair, _Width | None, float]] = []
     for i, j in itertools.combinations(range(len(entrants)), 2):
         a, b = (i, j) if means[i] >= means[j] else (j, i)
-        width = _width(where, a, b, scores.shape[1], part, noise, images) if noise else None
+        width = _width(a, b, part, noise, apart) if noise else None
         known = width if seen and width and width.dof >= LEAST_DOF else None
         bonus = _bonus(entrants, a, b, noise, part) if noise else 0.0
         gap = float(means[a] - means[b])
@@ -87,28 +88,34 @@ def test(
     some = [gap for gap in needed if np.isfinite(gap)]
     least = float(np.median(some)) if some else None
     claim = _claim(where, pairs, noise, needed, least, scores.shape, alpha, images is None)
-    names = [entrant.config_id for entrant in entrants]
-    own = dict(zip(names, noise.own, strict=True)) if noise else {}
+    ids = [entrant.config_id for entrant in entrants]
+    own = dict(zip(ids, noise.own, strict=True)) if noise else {}
     return Tests(where, alpha, noise.common if noise else None, own, shared, pairs, least, claim)
 
 
-def _width(
-    where: Where,
-    a: int,
-    b: int,
-    folds: int,
-    part: float,
-    noise: Noises,
-    images: ImageNoise | None,
-) -> _Width:
-    """Of the gap between two means; residuals of folds hold what the two find differently hard."""
+def _apart(
+    where: Where, noise: Noises, images: ImageNoise | None, folds: int
+) -> tuple[Array, float] | None:
+    """How far other images move each two means apart, as (C, C) variances, and their dof.
+
+    None where there are no images, or where the noise holds them: residuals of folds hold what two
+    champions find differently hard.
+    """
+    if images is None or (where == "folds" and noise.common.source == "residuals"):
+        return None
+    common = np.atleast_2d(np.cov(images.means, rowvar=False, bias=True))
+    found = np.diag(common)[:, None] + np.diag(common) - 2 * common
+    if noise.common.source == "residuals":
+        found = found - 2 * images.interaction() / folds
+    return np.maximum(found, 0.0), float(images.dof)
+
+
+def _width(a: int, b: int, part: float, noise: Noises, apart: tuple[Array, float] | None) -> _Width:
+    """Of the gap between two means; ``part`` of one score's variance is in each."""
     error, dof = welch([(part * noise.variances[i], float(noise.dof[i])) for i in (a, b)])
     dof = min(dof, noise.common.dof)  # both were drawn to the same, and share the folds' effects
-    if images is not None and (where == "holdout" or noise.common.source == "replicates"):
-        apart = float((images.means[:, a] - images.means[:, b]).var())
-        if noise.common.source == "residuals":
-            apart = max(0.0, apart - 2 * images.interaction() / folds)
-        error, dof = welch([(error**2, dof), (apart, float(images.dof))])
+    if apart is not None:
+        error, dof = welch([(error**2, dof), (float(apart[0][a, b]), apart[1])])
     return _Width(error, dof)
 
 

@@ -36,7 +36,8 @@ class Interval:
     def text(self, most: int = 4) -> tuple[str, str]:
         """Its ends, with ``digits`` digits or ``most``, if these are fewer."""
         shown = min(most, self.digits)
-        return f"{self.low:.{shown}f}", f"{self.high:.{shown}f}"
+        low, high = (round(end, shown) + 0.0 for end in (self.low, self.high))  # no -0.00
+        return f"{low:.{shown}f}", f"{high:.{shown}f}"
 
 
 @dataclass(frozen=True)
