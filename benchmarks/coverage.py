@@ -1,6 +1,6 @@
 """How often are equals told apart? The race and ``compare`` on generated sweeps.
 
-    python -m benchmarks.coverage --json coverage.json    # about five minutes on two cores
+    python -m benchmarks.coverage --json coverage.json    # three minutes of processor time
     python -m benchmarks.coverage --quick                 # a few sweeps a case, to see that it runs
 
 All configs of a sweep are equally good: every config that the race drops, every claim of
