@@ -105,6 +105,7 @@ EVENTS: Final[Mapping[str, Mapping[str, str]]] = {
         "gap": "its mean minus the incumbent's",
         "probability": "of a gap as bad, were it as good",
         "sigma": "noise of one trial",
+        "shared": "variance of the luck that a config's folds share, in those of one score",
         "dof": "degrees of freedom of sigma",
         "keep": "it gets its next folds",
     },

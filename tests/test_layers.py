@@ -15,7 +15,7 @@ LEVELS: dict[str, int] = {
     "yamlfile": 1, "space": 1, "spec": 1, "identity": 1, "events": 1, "ledger": 1, "state": 1,
     "results": 1,
     "rundir": 1, "plain": 1, "interrupt": 1, "checksum": 1, "fulldisk": 1,
-    "versions": 1, "pixelcounts": 1, "batches": 1, "next_command": 1, "printing": 1,
+    "versions": 1, "pixelcounts": 1, "batches": 1, "next_command": 1, "printing": 1, "noise": 1,
     "data": 2, "models": 2, "losses": 2, "metrics": 2, "optim": 2, "checkpoint": 2,
     "calibration": 2,
     "engine": 3, "progress": 3,

@@ -16,6 +16,7 @@ from segsweep.compare import (
     candidates,
     claims,
     evidence,
+    influence,
     intervals,
     noise,
     resampling,
@@ -28,25 +29,26 @@ from segsweep.compare.comparison import (
     Comparison,
     Importances,
     Interval,
-    Noise,
     Standing,
     Tests,
     Where,
 )
 from segsweep.compare.effects import effects
 from segsweep.compare.importance import Trial, importances
+from segsweep.compare.noise import Noises
 from segsweep.compare.ranking import NO_USE
 from segsweep.compare.resampling import ImageNoise
 from segsweep.compare.scoring import Array, Scorer, scorer
 from segsweep.compare.warn import Drawn
 from segsweep.errors import Problem, RunError
 from segsweep.next_command import called, command
+from segsweep.noise import overlap
 from segsweep.rundir import Run
 from segsweep.state import SearchState
 from segsweep.workload import epochs_of
 
 ALPHA = 0.05
-DRAWS = 4000  # percentiles of so many are good to a fortieth of the interval
+DRAWS = 20_000  # ends of intervals by so many are good to a hundredth of their width or so
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,26 @@ class _Read:
     def champions(self) -> list[Candidate]:
         return [champion.best for champion in self.best]
 
+    @property
+    def shared(self) -> float:
+        """Allowance for the luck that the folds of a config share, see ``noise.overlap``."""
+        return overlap(self.runs[0].spec.folds.k)
+
+    def finished(self) -> list[Array]:
+        """For each champion (n, k, R) scores of the configs of its cell that have finished."""
+        slots = len(self.runs[0].spec.slots)
+        found = []
+        for one in self.champions:
+            own = [
+                c
+                for c in self.everyone
+                if (c.run, c.cell) == (one.run, one.cell) and len(c.scores) == slots
+            ]
+            scores = candidates.grid(own, self.folds, self.replicates)
+            assert scores is not None  # noqa: S101 - they have finished every fold
+            found.append(scores)
+        return found
+
 
 @dataclass(frozen=True)
 class _Found:
@@ -117,8 +139,9 @@ def analyse(
     Args:
         runs: as ``rundir.load`` returns them, finished or not.
         alpha: level of the tests; intervals are at 1 - alpha.
-        seed: of the resampling: the same input gives the same numbers.
-        draws: how many times images and seeds are drawn.
+        seed: of the resampling: the same input gives the same numbers. Tests draw nothing, and
+            intervals print the digits that another seed would give as well.
+        draws: how many times images are drawn.
         loaded: the runs' tables; None reads them.
 
     Raises:
@@ -138,7 +161,7 @@ def analyse(
     rows = [_standing(read, i, folds, held, apart) for i in range(len(read.best))]
     tied = [row for row in rows if row.tied]
     fastest = candidates.fastest([c.best for c, r in zip(read.best, rows, strict=True) if r.tied])
-    drawn = {where: Drawn(f.images is not None, f.groups, f.refused)
+    drawn: dict[Where, Drawn] = {where: Drawn(f.images is not None, f.groups, f.refused)
              for where, f in (("folds", folds), ("holdout", held)) if f}  # fmt: skip
     spec = runs[0].spec
     return Comparison(
@@ -160,6 +183,7 @@ def analyse(
             [r.levels for r in rows], [r.mean for r in rows], goal=read.goal, alpha=alpha
         ),
         importances=_importances(read),
+        limits=claims.limits(read.shared),
         warnings=[
             *warn.missing(runs, read.states, read.best),
             *warn.warnings(runs, rows, tests, drawn, read.groups),
@@ -197,19 +221,17 @@ def _read(runs: Sequence[Run], loaded: Sequence[tables.Tables]) -> _Read:
 
 def _on_folds(read: _Read, alpha: float, draws: int, rng: np.random.Generator) -> _Found:
     scores = candidates.grid(read.champions, read.folds, read.replicates)
-    slots = len(read.runs[0].spec.slots)
-    done = list({c.config_id: c for c in read.everyone if len(c.scores) == slots}.values())
-    finished = candidates.grid(done, read.folds, read.replicates)
     assert scores is not None  # noqa: S101 - champions have finished every fold
-    known = noise.estimate(scores, finished)
+    known = noise.estimate(scores, read.finished())
     parts = [_part(read, scores[:, at], [fold]) for at, fold in enumerate(read.folds)]
     whole = [part for part in parts if part is not None]
-    images = None
+    images = exact = None
     if read.score is not None and len(whole) == len(parts):
         images = resampling.over_folds(whole, read.replicates, read.score, draws, rng)
+        exact = influence.over_folds(whole, read.replicates, read.score)
     behind = all_groups([part.behind(read.score) for part in whole]) if read.score and (
         len(whole) == len(parts)) else None  # fmt: skip
-    return _found("folds", read, scores.mean(axis=2), known, images, behind, alpha)
+    return _found("folds", read, scores.mean(axis=2), known, images, exact, behind, alpha)
 
 
 def _on_holdout(read: _Read, alpha: float, draws: int, rng: np.random.Generator) -> _Found | None:
@@ -219,12 +241,13 @@ def _on_holdout(read: _Read, alpha: float, draws: int, rng: np.random.Generator)
         return None
     known = noise.estimate_alone(scores)
     part = _part(read, scores, read.folds, split="holdout")
-    images = None
+    images = exact = None
     if part is not None and read.score is not None:
         count = len(read.folds)
         images = resampling.over_holdout(part, count, read.replicates, read.score, draws, rng)
+        exact = influence.over_holdout(part, count, read.replicates, read.score)
     behind = part.behind(read.score) if part is not None and read.score is not None else None
-    return _found("holdout", read, scores.mean(axis=2), known, images, behind, alpha)
+    return _found("holdout", read, scores.mean(axis=2), known, images, exact, behind, alpha)
 
 
 def _part(
@@ -243,15 +266,19 @@ def _found(
     where: Where,
     read: _Read,
     scores: Array,
-    known: Noise | None,
+    known: Noises | None,
     images: ImageNoise | None,
+    exact: ImageNoise | None,
     groups: Groups | None,
     alpha: float,
 ) -> _Found:
+    """Intervals by drawn images, tests by influences: what is claimed hangs on no draw."""
     entrants = [claims.Entrant(c.best.config_id, c.tried) for c in read.best]
     refused = _refused(where, scores, known, images, groups)
-    drawn = None if where == "holdout" and refused else images
-    tests = claims.test(where, entrants, scores, known, drawn, goal=read.goal, alpha=alpha)
+    seen = None if where == "holdout" and refused else exact
+    tests = claims.test(
+        where, entrants, scores, known, seen, goal=read.goal, alpha=alpha, shared=read.shared
+    )
     if refused is not None:
         return _Found(scores, tests, [None] * len(scores), images, groups, refused)
     of = intervals.of_folds if where == "folds" else intervals.of_holdout
@@ -263,7 +290,7 @@ def _found(
 def _refused(
     where: Where,
     scores: Array,
-    known: Noise | None,
+    known: Noises | None,
     images: ImageNoise | None,
     groups: Groups | None,
 ) -> str | None:

@@ -22,6 +22,8 @@ class Interval:
             to resample).
         noise: where the part of the seeds comes from: ``residuals`` of config + fold,
             ``replicates``, or the scatter of the ``folds``.
+        digits: after the point, that other draws of images would not change by more than one in
+            the last; ``text`` prints so many.
     """
 
     low: float
@@ -29,6 +31,13 @@ class Interval:
     level: float = 0.95
     images: Literal["resampled", "folds"] = "resampled"
     noise: Literal["residuals", "replicates", "folds"] = "residuals"
+    digits: int = 4
+
+    def text(self, most: int = 4) -> tuple[str, str]:
+        """Its ends, with ``digits`` digits or ``most``, if these are fewer."""
+        shown = min(most, self.digits)
+        low, high = (round(end, shown) + 0.0 for end in (self.low, self.high))  # no -0.00
+        return f"{low:.{shown}f}", f"{high:.{shown}f}"
 
 
 @dataclass(frozen=True)
@@ -37,12 +46,12 @@ class Noise:
 
     Attributes:
         sigma: standard deviation of the score of one trial (its replicates averaged).
-        dof: degrees of freedom that it was estimated with.
+        dof: degrees of freedom that it was estimated with, those of shrinkage included.
         source: residuals of config + fold, or replicates.
     """
 
     sigma: float
-    dof: int
+    dof: float
     source: Literal["residuals", "replicates"]
 
 
@@ -119,7 +128,11 @@ class Tests:
     """All pairs of champions, on the folds or on the holdout.
 
     Attributes:
-        noise: None where it cannot be estimated; then no pair has a p.
+        noise: of all cells, as if they were alike; None where it cannot be estimated; then no pair
+            has a p.
+        own: config id of each champion → the noise of its cell, which widths are made of.
+        shared: the variance that is allowed for the luck that all folds of a config share, as a
+            share of one score's.
         smallest_gap: the smallest gap between means that could be told from another seed, after
             correction for the number of pairs; None where none could.
         claim: what can be said, or why nothing can, in a sentence or two.
@@ -128,6 +141,8 @@ class Tests:
     where: Where
     alpha: float
     noise: Noise | None
+    own: Mapping[str, Noise]
+    shared: float
     pairs: Sequence[Pair]
     smallest_gap: float | None
     claim: str
@@ -213,6 +228,7 @@ class Comparison:
             timings of it are apart; None where that cannot be said.
         equally_fast: all of those that have that architecture, ``fastest`` first.
         smallest: the same with the fewest parameters.
+        limits: which sources of variation the tests and the race cover, and which they do not.
         warnings: what a reader must know before quoting a number.
         notes: what was mended while reading.
     """
@@ -233,6 +249,7 @@ class Comparison:
     smallest: str | None
     effects: Effects
     importances: Importances
+    limits: str
     warnings: Sequence[str]
     notes: Sequence[str]
 

@@ -75,7 +75,8 @@ def to_markdown(found: Comparison) -> str:
                 ]
             )
         )  # fmt: skip
-    notes = [caption(found), *(test.claim for test in found.tests.values()), *found.warnings]
+    claims = [test.claim for test in found.tests.values()]
+    notes = [caption(found), *claims, found.limits, *found.warnings]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
@@ -117,7 +118,7 @@ def spread(mean: float | None, std: float | None) -> str:
 
 def ends(interval: Interval | None) -> str:
     """``0.79 to 0.84``, or a dash."""
-    return "–" if interval is None else f"{interval.low:.4f} to {interval.high:.4f}"
+    return "–" if interval is None else " to ".join(interval.text())
 
 
 def probability(p: float) -> str:
@@ -171,4 +172,4 @@ def _plus(mean: float | None, std: float | None) -> str:
 
 
 def _ends(interval: Interval | None) -> str:
-    return "--" if interval is None else f"$[{interval.low:.3f}, {interval.high:.3f}]$"
+    return "--" if interval is None else f"$[{', '.join(interval.text(3))}]$"

@@ -30,6 +30,11 @@ class Part:
     counts: Array
     groups: NDArray[np.int64]
 
+    @property
+    def size(self) -> int:
+        """How many groups there are."""
+        return int(self.groups.max()) + 1 if self.groups.size else 0
+
     def behind(self, score: Scorer) -> Groups:
         """The groups that a score rests on; truth is the same under every model."""
         return resting(score.name, self.counts[0], self.groups, score.label)
@@ -85,10 +90,18 @@ class ImageNoise:
 
     def spreads(self, *, shared: bool) -> list[Spread]:
         """Of each champion's mean; ``shared``: what moves all of them alike, one for all."""
+        return [bootstrap.moments(one, self.groups.dof) for one in self._means(shared).T]
+
+    def errors(self, *, shared: bool) -> Array:
+        """(C, 2) standard errors of variance and third moment in ``spreads``, by the draws."""
+        apart = self._means(shared) - self._means(shared).mean(axis=0)
+        powers = np.stack([apart**2, apart**3], axis=2)
+        errors: Array = powers.std(axis=0) / np.sqrt(len(powers))
+        return errors
+
+    def _means(self, shared: bool) -> Array:
         means = self.means
-        if shared:
-            means = np.broadcast_to(means.mean(axis=1, keepdims=True), means.shape)
-        return [bootstrap.moments(one, self.groups.dof) for one in means.T]
+        return np.broadcast_to(means.mean(axis=1, keepdims=True), means.shape) if shared else means
 
     def interaction(self) -> float:
         """Mean square of what is neither the champion's nor the fold's: models see images apart.

@@ -31,6 +31,7 @@ def show(console: Console, found: Comparison) -> None:
     console.print()
     for test in found.tests.values():
         console.print(test.claim, markup=False, highlight=False, soft_wrap=True)
+    console.print(found.limits, style="dim", markup=False, highlight=False, soft_wrap=True)
     console.print()
     _effects(console, found)
     _importance(console, found)

@@ -59,9 +59,7 @@ def _first(facts: Facts, best: Ranked, final: bool) -> str:
     text = f"{start} {best.label}{settings}: {facts.score} {best.mean:.3f} over {folds}"
     interval = interval_of(facts.comparison, best.config_id)
     if interval is not None:
-        text += (
-            f" ({100 * interval.level:.0f} % interval {interval.low:.3f} to {interval.high:.3f})"
-        )
+        text += f" ({100 * interval.level:.0f} % interval {' to '.join(interval.text(3))})"
     elif best.std is not None:
         text += f" (± {best.std:.3f} between folds)"
     if best.holdout is not None:

@@ -122,6 +122,7 @@ def _ranking(facts: Facts, drawn: dict[str, Figure]) -> dict[str, Any]:
         "intervals": bool(intervals),
         "fold_count": facts.spec.folds.count,
         "tests": list(found.tests.values()) if found else [],
+        "limits": found.limits if found else "",
         "effects_claim": effects.claim if effects else "",
     }
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from segsweep import noise
 from segsweep.batches import fewer
 from segsweep.identity import trial_id
 from segsweep.search.pool import Pool
@@ -245,6 +246,7 @@ class Search:
                 self.spec.race.p,
                 len(self.slots),
                 self.goal == "maximize",
+                noise.overlap(self.spec.folds.k),
             )
             verdict = rule.judge(
                 config.scores(self.goal),

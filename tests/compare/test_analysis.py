@@ -78,6 +78,44 @@ def test_the_tied_the_cheapest_and_the_main_effects(run: Run) -> None:
     assert any("On the holdout, which chose nothing" in text for text in found.warnings)
 
 
+def test_nothing_that_is_printed_hangs_on_the_draws(run: Run) -> None:
+    found = [analyse([run], seed=seed) for seed in range(12)]
+    plain = [one.as_dict() for one in found]
+    assert all(one["tests"] == plain[0]["tests"] for one in plain)
+    assert all(one["tied"] == plain[0]["tied"] for one in plain)
+    for at in range(len(found[0].standings)):
+        for name in ("interval", "holdout_interval"):
+            several = [getattr(one.standings[at], name) for one in found]
+            for end in (0, 1):
+                digits = min(interval.digits for interval in several)
+                printed = [float(f"{float(i.text()[end]):.{digits}f}") for i in several]
+                assert max(printed) - min(printed) < 1.01 * 10**-digits, (at, name, printed)
+            assert several[0].digits >= 2
+
+
+def test_a_cells_own_noise_makes_its_width(tmp_path: Path) -> None:
+    truth = replace(TRUTH, folds=8, seed=0.002, interaction=0.001, rest=0.002)
+    quiet = make_run(tmp_path / "quiet", truth)
+    # c3's folds scatter by 0.1 more, the others' by what they did
+    shaken = {
+        f"c3-f{fold}-r0": {"val_iou_per_image": 0.5 + 0.1 * (-1) ** fold} for fold in range(8)
+    }
+    tests = analyse([changed(quiet, **shaken)]).tests["folds"]
+    assert tests.own["c3"].sigma > 5 * tests.own["c0"].sigma
+    widths = {(p.better, p.worse): np.diff(p.interval or (0, 0))[0] for p in tests.pairs}
+    assert widths["c0", "c3"] > 3 * widths["c0", "c1"]
+    assert tests.shared == pytest.approx(1 / 7)
+
+
+def test_what_is_not_covered_is_said_everywhere(run: Run) -> None:
+    found = analyse([run])
+    assert "allow for 0.50 of the noise between folds" in found.limits
+    assert "More than that is not covered" in found.limits
+    assert found.limits in call("compare", run.path).output
+    assert found.limits in FORMATS["markdown"](found)
+    assert json.loads(call("compare", run.path, "--json").stdout)["limits"] == found.limits
+
+
 @pytest.mark.parametrize("name", results.FILES)
 @pytest.mark.parametrize("how", ["damaged", "missing", "older"])
 def test_a_parquet_file_that_cannot_be_used_is_rebuilt(run: Run, name: str, how: str) -> None:

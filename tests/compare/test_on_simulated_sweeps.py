@@ -9,11 +9,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from segsweep.compare import claims, comparison, intervals, noise, resampling
+from segsweep.compare import claims, comparison, influence, intervals, noise, resampling
 from segsweep.compare.claims import Entrant
 from segsweep.compare.comparison import Interval, Where
 from segsweep.compare.effects import effects
 from segsweep.compare.importance import Trial, importances
+from segsweep.noise import luck
 from tests.compare.simulated import SCORE, Sweep, Truth, simulate
 
 ALPHA = 0.05
@@ -78,14 +79,18 @@ def compared(
     if where == "folds":
         known, scores = noise.estimate(sweep.scores), sweep.scores.mean(axis=2)
         images = resampling.over_folds(sweep.parts, r, SCORE, DRAWS, rng)
+        exact = influence.over_folds(sweep.parts, r, SCORE)
         of = intervals.of_folds
     else:
         known, scores = noise.estimate_alone(sweep.holdout), sweep.holdout.mean(axis=2)
         images = resampling.over_holdout(sweep.held, k, r, SCORE, DRAWS, rng)
+        exact = influence.over_holdout(sweep.held, k, r, SCORE)
         of = intervals.of_holdout
     ends = of(scores, known, images, alpha=ALPHA)
     entrants = [Entrant(str(i), 1) for i in range(len(truth.truths))]
-    tests = claims.test(where, entrants, scores, known, images, goal="maximize", alpha=ALPHA)
+    tests = claims.test(
+        where, entrants, scores, known, exact, goal="maximize", alpha=ALPHA, shared=0.0
+    )
     return ends, tests
 
 
@@ -144,10 +149,13 @@ def test_luck_of_many_tries_is_taken_off_the_gap() -> None:
     for _ in range(1000):
         scores = 0.6 + rng.normal(0, 0.02, (17, 5))
         best = int(scores[:16].mean(axis=1).argmax())
-        both, known = scores[[best, 16]], noise.estimate(scores[:, :, None])
+        both, cells = scores[[best, 16]], [scores[:16, :, None], scores[16:, :, None]]
+        known = noise.estimate(both[:, :, None], cells)
         for result, tried in ((fair, 16), (naive, 1)):
             entrants = [Entrant("many", tried), Entrant("one", 1)]
-            test = claims.test("folds", entrants, both, known, None, goal="maximize", alpha=ALPHA)
+            test = claims.test(
+                "folds", entrants, both, known, None, goal="maximize", alpha=ALPHA, shared=0.0
+            )
             result.append(test.pairs[0].told_apart)
     assert np.mean(naive) > 0.15
     assert np.mean(fair) <= ALPHA + 3 * np.sqrt(ALPHA * (1 - ALPHA) / 1000)
@@ -231,24 +239,27 @@ def test_without_any_noise_only_factors_with_an_effect_are_claimed() -> None:
 
 def test_what_is_needed_holds_the_luck_of_more_tries() -> None:
     scores = np.array([[0.70, 0.72, 0.71, 0.73, 0.71], [0.69, 0.70, 0.71, 0.70, 0.70]])
-    known = comparison.Noise(0.01, 8, "residuals")
+    known = noise.alike(comparison.Noise(0.01, 8, "residuals"), 2)
 
     def tests(tried: int) -> comparison.Tests:
         entrants = [Entrant("many", tried), Entrant("one", 1)]
-        return claims.test("folds", entrants, scores, known, None, goal="maximize", alpha=ALPHA)
+        return claims.test(
+            "folds", entrants, scores, known, None, goal="maximize", alpha=ALPHA, shared=0.0
+        )
 
     fair, lucky = tests(1), tests(16)
     assert fair.smallest_gap is not None
     assert lucky.smallest_gap is not None
-    assert lucky.smallest_gap == pytest.approx(
-        fair.smallest_gap + noise.luck(16) * 0.01 / np.sqrt(5)
-    )
+    assert lucky.smallest_gap == pytest.approx(fair.smallest_gap + luck(16) * 0.01 / np.sqrt(5))
     assert not lucky.pairs[0].told_apart
     assert lucky.pairs[0].gap < lucky.smallest_gap
     # most pairs need less than the largest gap, which has more to exceed
     entrants = [Entrant("many", 64), *(Entrant(str(i), 1) for i in range(3))]
     four = np.vstack([scores[:1] + 0.0145, scores[1] + 0.001, scores[1:], scores[1:]])
-    found = claims.test("folds", entrants, four, known, None, goal="maximize", alpha=ALPHA)
+    known = noise.alike(known.common, 4)
+    found = claims.test(
+        "folds", entrants, four, known, None, goal="maximize", alpha=ALPHA, shared=0.0
+    )
     assert not any(pair.told_apart for pair in found.pairs)
     assert found.smallest_gap is not None
     assert max(pair.gap for pair in found.pairs) > found.smallest_gap

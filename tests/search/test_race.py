@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from segsweep.search.race import Noise, Race, noise, probability
+from segsweep.noise import Noise, overlap
+from segsweep.search.race import Race, probability
+from segsweep.search.standings import Residuals
 from tests.search.simulate import book, bowl, make_cell, make_search, make_spec, run
 
 FOLDS, P = 5, 0.05
@@ -31,7 +33,7 @@ def race(
 ) -> tuple[list[bool], int]:
     """Run configs of the given true means one after the other; who was dropped, trials run."""
     folds = rng.normal(0, 0.03, FOLDS)
-    judge = Race(rule, P, FOLDS)
+    judge, left = Race(rule, P, FOLDS, shared=overlap(FOLDS)), Residuals(FOLDS)
     cell: dict[str, dict[tuple[int, int], float]] = {}
     dropped, trials = [], 0
     for number, mean in enumerate(means):
@@ -41,11 +43,12 @@ def race(
         for slot, value in whole.items():
             cell[name][slot] = value
             trials += 1
+            left.take("cell", name, [s[0] for s in cell[name]], list(cell[name].values()))
             finished = {k: v for k, v in cell.items() if len(v) == FOLDS and k != name}
             if not finished or len(cell[name]) == FOLDS:
                 continue
             best = max(finished.values(), key=lambda v: float(np.mean(list(v.values()))))
-            verdict = judge.judge(cell[name], best, number + 1, noise(cell, [cell]))
+            verdict = judge.judge(cell[name], best, number + 1, left.noise("cell"))
             if not verdict.keep:
                 out = True
                 break
@@ -98,14 +101,16 @@ def test_noise_is_the_residual_of_config_and_fold() -> None:
     rng = np.random.default_rng(2)
     folds = rng.normal(0, 0.2, FOLDS)
     cell = {str(i): scores(rng, folds, rng.normal(0.7, 0.1), 0.02, 10**9) for i in range(60)}
-    estimate = noise(cell, [cell])
+    left = Residuals(FOLDS)
+    for name, own in cell.items():
+        left.take("a", name, [s[0] for s in own], list(own.values()))
+    estimate = left.noise("a")
     assert estimate is not None
     assert estimate.dof == 59 * 4
     assert estimate.sigma == pytest.approx(0.02, rel=0.15)
-    one = {"a": cell["0"]}
-    assert noise(one, [one]) is None
-    borrowed = noise(one, [one, cell])
-    assert borrowed == estimate
+    left.take("b", "0", list(range(FOLDS)), list(cell["0"].values()))
+    assert left.noise("b") is None  # one config says nothing of its cell, and others do not either
+    assert left.noise("a") == estimate
 
 
 def test_the_forgiving_rule_drops_below_the_incumbents_worst_fold() -> None:
