@@ -50,11 +50,12 @@ def relaunch(run: Run, *options: str, storage_path: str | None = None) -> str:
     began, there = Path(str(launch.get("cwd", "."))), Path.cwd()
     moves = began.is_dir() and began.resolve() != there.resolve()
     place, origin = (run.path.absolute(), began) if moves else (short(run.path), there)
-    if storage_path is not None:
-        options = (*options, "--set", f"storage_path={storage_path}")
-    elif (origin / run.spec.run_directory).resolve() != run.path.resolve():  # it was moved
-        options = (*options, "--set", f"storage_path={run.path.absolute().parent}")
-    text = command("launch", place / rundir.RESOLVED, *options)
+    changed = {} if storage_path is None else {"storage_path": storage_path}
+    if not changed and (origin / run.spec.run_directory).resolve() != run.path.resolve():
+        changed = {"storage_path": str(run.path.absolute().parent)}  # it was moved
+        changed |= {} if run.path.absolute().name == run.spec.name else {"name": run.path.name}
+    given = [part for key, value in changed.items() for part in ("--set", f"{key}={value}")]
+    text = command("launch", place / rundir.RESOLVED, *given, *options)
     return f"cd {shlex.quote(str(began))} && {text}" if moves else text
 
 

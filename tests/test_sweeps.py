@@ -14,8 +14,8 @@ from safetensors import safe_open
 
 from segsweep import losses, models, spec, yamlfile
 from segsweep.check import check
-from segsweep.errors import Problem
 from segsweep.launching import Outcome, launch
+from segsweep.models.fit import Tried
 from segsweep.pairs import native_problems
 from segsweep.spec import SweepSpec
 from segsweep.state import SearchState, TrialState
@@ -174,15 +174,15 @@ def test_a_shipped_sweep_file_is_valid_as_it_stands(
 ) -> None:
     """At its real image size, every model built and run through once, nothing narrowed."""
     _data(tmp_path, monkeypatch, 30)
-    really = models.problems
+    really = models.try_out
     seen = []
 
-    def problems(config: Mapping[str, Any], **facts: Any) -> list[Problem]:
+    def try_out(config: Mapping[str, Any], **facts: Any) -> Tried:
         seen.append(models.title(config))
         with torch.device("meta" if config["name"].startswith(LARGE) else "cpu"):
             return really(config, **facts)
 
-    monkeypatch.setattr(models, "problems", problems)
+    monkeypatch.setattr(models, "try_out", try_out)
     splits = ["folds.k=2"] if "cityscapes" in path.read_text() else []  # not so many cities
     found = check(path, [f"storage_path={tmp_path / 'runs'}", *splits])
     assert found.spec.name == path.stem

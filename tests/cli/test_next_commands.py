@@ -28,8 +28,11 @@ from segsweep import engine, next_command, rundir, stopping, trial
 from segsweep.cli import app
 from segsweep.errors import UserError
 from segsweep.export import predicting
+from segsweep.next_command import relaunch
 from segsweep.rundir import Holder, load
 from segsweep.tracking import dashboard, wandb_runs, wandb_sync
+from tests.compare.runs import make_run
+from tests.compare.simulated import Truth
 from tests.doubles.wandb_server import WandbServer
 from tests.helpers import tiny
 from tests.helpers import write_sweep as write
@@ -353,6 +356,24 @@ def test_a_run_is_called_by_its_name_where_that_finds_it(
     assert next_command.called(tmp_path / "runs/tiny") == "runs/tiny"
     with pytest.raises(UserError):
         rundir.find("nothing")
+
+
+def test_a_run_that_was_moved_or_renamed_goes_on_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = make_run(tmp_path / "runs/simulated", Truth(truths=(0.8, 0.6, 0.7, 0.5))).path
+    assert relaunch(load(place)) == "segsweep launch runs/simulated/resolved.yaml"
+    assert relaunch(load(place), storage_path="b") == (
+        "segsweep launch runs/simulated/resolved.yaml --set storage_path=b"
+    )
+    other = tmp_path / "elsewhere/renamed"
+    other.parent.mkdir()
+    place.rename(other)
+    assert relaunch(load(other), "--retry", "failed") == (
+        f"segsweep launch elsewhere/renamed/resolved.yaml --set storage_path={other.parent} "
+        "--set name=renamed --retry failed"
+    )
 
 
 def test_words_are_quoted() -> None:

@@ -185,7 +185,7 @@ def test_offline_it_is_written_to_a_file_and_a_dry_run_writes_nothing(run: Path)
     assert sorted(run.rglob("*")) == before
     done = CliRunner().invoke(app, ["dashboard", str(run)])
     assert done.exit_code == 0, done.output
-    assert "not uploaded: the server has no run of it yet; `segsweep sync tiny`" in done.output
+    assert f"not uploaded: the server has no run of it yet; `segsweep sync {run}`" in done.output
     assert set(json.loads((run / "dashboard.json").read_text())) == {"workspace", "report"}
 
 
