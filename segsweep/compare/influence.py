@@ -13,14 +13,17 @@ square is the variance.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from segsweep import bootstrap
+from segsweep.bootstrap import Groups
 from segsweep.compare.resampling import ImageNoise, Part
 from segsweep.compare.scoring import Array, Scorer
 
 STEP = 1e-4  # change of a weight that a derivative is taken over
+LEAST = 1.01  # groups, where one holds nearly all images
 ROWS = 256  # groups at once: memory does not grow with the square of their number
 
 
@@ -42,9 +45,21 @@ def influences(part: Part, score: Scorer) -> Array:
     return np.nan_to_num(scaled)
 
 
+def _behind(part: Part, score: Scorer) -> Groups:
+    """The groups behind a gap, as many as would say as much about how far groups scatter.
+
+    Images of one group are alike, so that a group weighs by the square of its share in the
+    variance: (Σs²)² / Σs⁴ (Satterthwaite 1946; Carter, Schnepel and Steigerwald 2017).
+    """
+    behind = part.behind(score)
+    squares = np.square(np.bincount(part.groups) / len(part.groups))
+    alike = float(squares.sum() ** 2 / np.square(squares).sum())
+    return replace(behind, effective=max(LEAST, min(behind.effective, alike)))
+
+
 def over_folds(parts: Sequence[Part], replicates: int, score: Scorer) -> ImageNoise | None:
     """As ``resampling.over_folds``: the folds' images are independent of each other."""
-    behind = [part.behind(score) for part in parts]
+    behind = [_behind(part, score) for part in parts]
     if any(one.count < 2 for one in behind):
         return None
     rows = sum(part.size for part in parts)
@@ -59,7 +74,7 @@ def over_folds(parts: Sequence[Part], replicates: int, score: Scorer) -> ImageNo
 
 def over_holdout(part: Part, folds: int, replicates: int, score: Scorer) -> ImageNoise | None:
     """As ``resampling.over_holdout``: all models see the same images."""
-    behind = part.behind(score)
+    behind = _behind(part, score)
     if behind.count < 2:
         return None
     moved = influences(part, score).reshape(part.size, -1, folds, replicates)
