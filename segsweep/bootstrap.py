@@ -7,8 +7,8 @@ draws' mean square and skewness make the interval:
 - widened by √(G/(G−1)), since a bootstrap of G groups knows their mean;
 - Student's t with G_eff − 1 degrees of freedom, G_eff = 1/Σ s² of the groups' shares s in the
   number (Kish 1965), G where all weigh the same;
-- Hall's transformation for skewness (Hall 1992, "On the removal of skewness by transformation"),
-  without which scores near 1 and losses are held too seldom;
+- Hall's transformation for skewness (Hall 1992, "On the removal of skewness by transformation")
+  draws the end out that the tail is on; without it, scores near 1 and losses are held too seldom;
 - the draws' bias counts as spread, and never moves the number itself.
 
 Below FEWEST groups there is no interval: no rule gives one that holds. ``python -m
@@ -31,7 +31,7 @@ FEWEST = 4  # groups that an interval can be drawn from
 FEW = 10  # groups below which an interval is rough, and is said to be
 LEAST_EFFECTIVE = 2.0  # of effective ones: with fewer, Student's t has no degree of freedom
 LEVEL = 0.95
-NEAREST, FARTHEST = 2 / 3, 2.0  # of the distance that an end has without skewness
+FARTHEST = 2.0  # times as far away an end may be as without skewness
 TRIES = 20  # times as many draws are made at most, for those that leave nothing undefined
 HELD = 10_000_000  # numbers of draws × images that are in memory at a time
 
@@ -184,15 +184,16 @@ def values(
                 found = np.full((draws, made.shape[1]), np.nan)
                 have = np.zeros(made.shape[1], np.int64)
             for column, own in enumerate(made.T):
-                known = own[np.isfinite(own)][: draws - have[column]]
-                found[have[column] : have[column] + len(known), column] = known
+                begin = int(have[column])
+                known = own[np.isfinite(own)][: draws - begin]
+                found[begin : begin + len(known), column] = known
                 have[column] += len(known)
         if found is not None and ((have == draws) | (have == 0)).all():
             break  # what the first draws never define, more of them would not
     if found is None:
         return np.zeros((draws, 0))
-    for column in np.flatnonzero((have > 0) & (have < draws)):
-        found[:, column] = found[np.arange(draws) % have[column], column]
+    for short in np.flatnonzero((have > 0) & (have < draws)).tolist():
+        found[:, short] = found[np.arange(draws) % have[short], short]
     return found
 
 
@@ -288,11 +289,11 @@ def _unskewed(y: float, skew: float) -> float:
     """The t of a skewed mean for that of an even one: the inverse of t + a t²/3 + a² t³/27 + a/6.
 
     ``skew`` is a, that of the mean (of single values over √n). Hall 1992, equation 2. Few groups
-    say little of a, and the inverse is steep: so an end is at most twice as far away as without,
-    and at least two thirds, which costs no coverage.
+    say little of a, and the inverse is steep: so an end is at most FARTHEST times as far away as
+    without, and never nearer: measured, that holds the truth best.
     """
     skew = float(np.clip(skew, -1, 1))  # further out the inverse turns back
     if abs(skew) < 1e-6:
         return y
     found = float(3 / skew * (np.cbrt(1 + skew * (y - skew / 6)) - 1)) * np.sign(y)
-    return float(np.sign(y) * np.clip(found, NEAREST * abs(y), FARTHEST * abs(y)))
+    return float(np.sign(y) * np.clip(found, abs(y), FARTHEST * abs(y)))

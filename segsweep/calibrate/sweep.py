@@ -103,7 +103,7 @@ def sweep(
     found = _scaled(own, by_image[own.image], seed)
     edge = any(one.at_bound for one in [fit, *fits])
     used = list(dict.fromkeys(one.temperature for one in fits))
-    facts = {"fitted": True, "at_bound": edge, "fit": way, "used": used}
+    facts: Row = {"fitted": True, "at_bound": edge, "fit": way, "used": used}
     rows += list(_rows(found, base, TEMPERATURE, fit.temperature, **facts))
     diagrams = [_diagram(base, "none"), _diagram(found, TEMPERATURE)]
     for name in SCALINGS if scalings and given is None else ():
@@ -128,7 +128,7 @@ def own_rows(own: Pool, shipped: Sequence[Fit], seed: int = 0) -> list[Row]:
         seed: of the halves, and of draws.
 
     Returns:
-        None where a model has pixels in one half alone.
+        Rows; none where a model has pixels in one half alone.
     """
     by_pixel, used = np.ones(len(own.labels)), list[float]()
     edge = any(one.at_bound for one in shipped)
@@ -147,7 +147,7 @@ def own_rows(own: Pool, shipped: Sequence[Fit], seed: int = 0) -> list[Row]:
         edge = edge or any(one.at_bound for one in fits)
     base, found = _measured(own, [1.0], seed)[1.0], _scaled(own, by_pixel, seed)
     alone = shipped[0].temperature if len(shipped) == 1 else None
-    facts = {"fitted": True, "at_bound": edge, "fit": "halves", "used": used}
+    facts: Row = {"fitted": True, "at_bound": edge, "fit": "halves", "used": used}
     return list(_rows(found, base, TEMPERATURE, alone, **facts))
 
 
@@ -155,7 +155,8 @@ def given_rows(own: Pool, fit: Fit, seed: int = 0) -> list[Row]:
     """What a T gains that was fitted on other images altogether."""
     base = _measured(own, [1.0], seed)[1.0]
     found = _scaled(own, np.full(len(own.labels), fit.temperature), seed)
-    facts = {"fitted": True, "at_bound": fit.at_bound, "fit": "given", "used": [fit.temperature]}
+    used = [fit.temperature]
+    facts: Row = {"fitted": True, "at_bound": fit.at_bound, "fit": "given", "used": used}
     return list(_rows(found, base, TEMPERATURE, fit.temperature, **facts))
 
 

@@ -125,6 +125,11 @@ class _Found:
     groups: Groups | None
     refused: str | None
 
+    @property
+    def drawn(self) -> Drawn:
+        """For warnings."""
+        return Drawn(self.images is not None, self.groups, self.refused)
+
 
 def analyse(
     runs: Sequence[Run],
@@ -161,8 +166,9 @@ def analyse(
     rows = [_standing(read, i, folds, held, apart) for i in range(len(read.best))]
     tied = [row for row in rows if row.tied]
     fastest = candidates.fastest([c.best for c, r in zip(read.best, rows, strict=True) if r.tied])
-    drawn: dict[Where, Drawn] = {where: Drawn(f.images is not None, f.groups, f.refused)
-             for where, f in (("folds", folds), ("holdout", held)) if f}  # fmt: skip
+    drawn: dict[Where, Drawn] = {"folds": folds.drawn}
+    if held is not None:
+        drawn["holdout"] = held.drawn
     spec = runs[0].spec
     return Comparison(
         runs=[run.spec.name for run in runs],
@@ -225,12 +231,11 @@ def _on_folds(read: _Read, alpha: float, draws: int, rng: np.random.Generator) -
     known = noise.estimate(scores, read.finished())
     parts = [_part(read, scores[:, at], [fold]) for at, fold in enumerate(read.folds)]
     whole = [part for part in parts if part is not None]
-    images = exact = None
+    images = exact = behind = None
     if read.score is not None and len(whole) == len(parts):
         images = resampling.over_folds(whole, read.replicates, read.score, draws, rng)
         exact = influence.over_folds(whole, read.replicates, read.score)
-    behind = all_groups([part.behind(read.score) for part in whole]) if read.score and (
-        len(whole) == len(parts)) else None  # fmt: skip
+        behind = all_groups([part.behind(read.score) for part in whole])
     return _found("folds", read, scores.mean(axis=2), known, images, exact, behind, alpha)
 
 
@@ -241,12 +246,12 @@ def _on_holdout(read: _Read, alpha: float, draws: int, rng: np.random.Generator)
         return None
     known = noise.estimate_alone(scores)
     part = _part(read, scores, read.folds, split="holdout")
-    images = exact = None
+    images = exact = behind = None
     if part is not None and read.score is not None:
         count = len(read.folds)
         images = resampling.over_holdout(part, count, read.replicates, read.score, draws, rng)
         exact = influence.over_holdout(part, count, read.replicates, read.score)
-    behind = part.behind(read.score) if part is not None and read.score is not None else None
+        behind = part.behind(read.score)
     return _found("holdout", read, scores.mean(axis=2), known, images, exact, behind, alpha)
 
 

@@ -21,9 +21,10 @@ def resting(name: str, counts: Array, units: Integers, label: int | None = None)
         units: (N,) from 0; images that share one are drawn together.
         label: of the scored class, for ``iou_<class>``.
     """
-    truth, touched = counts[..., 0] + counts[..., 2], counts[..., :3].sum(axis=-1)  # (N, K)
+    truth: Array = counts[..., 0] + counts[..., 2]  # (N, K)
+    touched: Array = counts[..., :3].sum(axis=-1)
     if name in SINGLE:
-        return groups(units, (truth > 0).any(axis=1).astype(np.float64))
+        return groups(units, np.asarray((truth > 0).any(axis=1), np.float64))
     if name == "pixel_accuracy":
         return groups(units, counts[:, 0, 3])
     if label is None and name in POOLED:

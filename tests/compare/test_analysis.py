@@ -214,6 +214,31 @@ def test_groups_are_resampled_as_a_whole(tmp_path: Path) -> None:
     assert width(grouped) > 1.5 * width(plain)
 
 
+def test_below_four_groups_there_is_no_interval_and_the_reason_is_said(tmp_path: Path) -> None:
+    """Two patients a fold and two held out: six on the folds, which is few."""
+    truth = replace(TRUTH, folds=3, images=24, group=12, between_groups=0.05)
+    folds = {"k": 3, "run": 3, "group_by": "patient"}
+    run = make_run(tmp_path / "r", truth, folds=folds)
+    found = analyse([run])
+    why = "it rests on 2 groups, and an interval needs 4"
+    for row in found.standings:
+        assert row.holdout is not None
+        assert row.holdout_interval is None
+        assert row.no_holdout_interval == why
+        assert row.interval is not None
+        assert row.no_interval is None
+    assert f"On the holdout, the score has no interval: {why}." in found.warnings
+    assert "On the folds, the score rests on 6 groups: its intervals are rough." in found.warnings
+    assert all(pair.p is None for pair in found.tests["holdout"].pairs)
+    told = json.loads(call("compare", run.path, "--json").stdout)
+    assert {cell["no_holdout_interval"] for cell in told["cells"]} == {why}
+    assert f"no interval: {why}" in call("compare", run.path).output
+    one = analyse([make_run(tmp_path / "one", replace(truth, images=12), folds=folds)])
+    assert {row.no_interval for row in one.standings} == {
+        "it rests on 3 groups, and an interval needs 4"
+    }
+
+
 def test_runs_of_the_same_data_are_ranked_together(run: Run, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other", TRUTH, seed=1, name="other")
     # the same config ids are the same configs: give these names of their own

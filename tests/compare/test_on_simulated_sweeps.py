@@ -100,6 +100,21 @@ def test_intervals_hold_the_truth_95_times_in_100(case: str, where: Where) -> No
     assert 0.93 <= rates(case).covered[where] <= 0.97
 
 
+@pytest.mark.parametrize(("images", "where"), [(12, "folds"), (24, "holdout")])
+def test_four_groups_are_enough(images: int, where: Where) -> None:
+    """Two in each of two folds, or four on the holdout."""
+    truth, rng = (
+        Truth(folds=2, images=images, group=6, between_groups=0.1),
+        np.random.default_rng(1),
+    )
+    hits = []
+    for sweep in sweeps(truth, SWEEPS):
+        for one, value in zip(compared(sweep, truth, where, rng)[0], truth.truths, strict=True):
+            assert one is not None
+            hits.append(one.low <= value <= one.high)
+    assert 0.93 <= np.mean(hits) <= 0.97
+
+
 @pytest.mark.parametrize("where", ["folds", "holdout"])
 @pytest.mark.parametrize("case", CASES)
 def test_equally_good_cells_are_told_apart_no_more_often_than_stated(
