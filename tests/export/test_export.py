@@ -97,9 +97,10 @@ def test_intervals_are_wider_for_fewer_images_and_none_for_one() -> None:
 
     def width(count: int) -> float:
         found = intervals(matrix[:count], ("a", "b"), resamples=200)["iou"]
-        assert found["low"] is not None
-        assert found["high"] is not None
-        return found["high"] - found["low"]
+        low, high = found["low"], found["high"]
+        assert isinstance(low, float)
+        assert isinstance(high, float)
+        return high - low
 
     assert width(200) < width(10)
     assert intervals(matrix[:4], ("a", "b"))["iou"]["low"] is not None
