@@ -265,7 +265,7 @@ def test_images_of_a_patient_are_drawn_and_halved_together() -> None:
 
 
 def test_an_interval_over_patients_holds_the_truth() -> None:
-    """Of other patients, in about 95 of 100 data sets; images one by one in some 70."""
+    """Of other patients, in about 95 of 100 data sets; images one by one in some 80."""
     normal = np.random.default_rng(9).normal(2.0, 1.0, 100_000)
     truth = float(np.mean(0.8 * np.log1p(np.exp(-normal)) + 0.2 * np.log1p(np.exp(normal))))
     held = {"patients": 0, "images": 0}
@@ -281,7 +281,7 @@ def test_an_interval_over_patients_holds_the_truth() -> None:
             assert nll.high is not None
             held[kind] += nll.low <= truth <= nll.high
     assert 0.88 * 120 <= held["patients"] <= 119
-    assert held["images"] < 0.8 * 120
+    assert held["images"] < 0.85 * 120
 
 
 def simulated(groups: int, generator: np.random.Generator) -> tuple[Logits, dict[str, str]]:
