@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from segsweep.data import archive, cache, leave_out, sources
 from segsweep.data.cache import ImageSet, Prepared
@@ -171,7 +171,18 @@ def _build(spec: SweepSpec, options: Mapping[str, Any]) -> Source:
     return sources.build(name, root=top, options=options)
 
 
-def list_images(source: Source, spec: SweepSpec, found: Found) -> None:
+class Listing(Protocol):
+    """What of a source lists its images; see ``Source``."""
+
+    @property
+    def official_holdout(self) -> str:
+        """The official split that ``holdout: official`` holds out."""
+
+    def scan(self) -> tuple[list[Sample], list[Problem]]:
+        """The images that can be used, and what is wrong besides."""
+
+
+def list_images(source: Listing, spec: SweepSpec, found: Found) -> None:
     """Is every image there, and are the attributes that folds go by?"""
     try:
         samples, problems = source.scan()
@@ -195,7 +206,7 @@ def list_images(source: Source, spec: SweepSpec, found: Found) -> None:
         found(tight.key, tight)
 
 
-def _room(source: Source, spec: SweepSpec, samples: Sequence[Sample]) -> Room:
+def _room(source: Listing, spec: SweepSpec, samples: Sequence[Sample]) -> Room:
     """What folds and holdout are made of; groups only where each image has one."""
     by = spec.folds.group_by
     groups = [sample.attributes.get(by, "") for sample in samples] if by is not None else []

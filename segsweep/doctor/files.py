@@ -37,7 +37,7 @@ class _Listed:
     """A source whose images are listed once, however often that is asked for."""
 
     def __init__(self, source: Source) -> None:
-        self.source = source
+        self.source, self.official_holdout = source, source.official_holdout
         self.images: list[Sample] = []
         self.problems: list[Problem] = []
         self.done = False
@@ -63,7 +63,7 @@ def _own(spec: SweepSpec, document: Document | None) -> Iterable[Finding]:
         yield from _told("data", found.problems)
         return
     listed = _Listed(source)
-    list_images(listed, spec, found)  # type: ignore[arg-type] # asks for nothing but the list
+    list_images(listed, spec, found)
     # what is wrong with single images is left to decoding there
     yield from _told("data", found.problems or listed.problems)
     if not found.problems and not listed.problems:
