@@ -258,7 +258,7 @@ def test_no_server_is_one_line_of_the_output(
 
 
 def test_killed_workers_and_drivers_send_no_step_twice(server: WandbServer, tmp_path: Path) -> None:
-    path, run = sweep(tmp_path, train__epochs=30, configs_per_cell=2), tmp_path / "runs/tiny"
+    path, run = sweep(tmp_path, train__epochs=60, configs_per_cell=2), tmp_path / "runs/tiny"
     process = start(path, server, "ray")
     wait_for_epochs(run, 4)
     for pid in trial_workers(process.pid):
