@@ -89,8 +89,7 @@ def _of_earlier_segsweep(before: Run) -> str:
     """Why numbers of today would not go with those that are there; empty where they do."""
     was, version = before.identity, before.last_launch.get("version", "?")
     if was != identity.IDENTITY_VERSION:
-        changes = [what for number, what in identity.MEANINGS.items() if number > was]
-        since = "; ".join(changes) or "it is newer than this one"
+        since = identity.since(was) or "it is newer than this one"
         return f"segsweep {version} began this run, and numbers mean something else since: {since}"
     split = before.split
     event = next((e for e in before.events if e["event"] == "config"), None)

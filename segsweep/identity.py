@@ -31,6 +31,11 @@ this value is left out of ids and seeds, so that a new key renames no config. An
 changes and never goes."""
 
 
+def since(version: int) -> str:
+    """What numbers mean otherwise than in an older version; empty where they mean the same."""
+    return "; ".join(what for number, what in MEANINGS.items() if number > version)
+
+
 def canonical(value: Any) -> str:
     """JSON in one spelling: sorted keys, no spaces, 1.0 and 1 kept apart.
 

@@ -10,6 +10,7 @@ from scipy import stats
 from segsweep import bootstrap
 from segsweep.bootstrap import Doubles, Replicas, Spread, fewest, groups, interval, together
 from segsweep.compare.resampling import Part, deviations
+from segsweep.compare.resting import resting
 from segsweep.compare.scoring import Scorer
 from segsweep.export.intervals import intervals
 
@@ -184,3 +185,25 @@ def test_below_four_groups_there_is_none_and_the_reason_is_said() -> None:
     assert (found["low"], found["high"]) == (None, None)
     assert found["no_interval"] == "it rests on 3 groups, and an interval needs 4"
     assert found["value"] is not None
+
+
+def test_a_mean_over_classes_is_over_the_same_classes_in_every_draw() -> None:
+    """A rare class would else make the draws without it another score."""
+    counts = np.zeros((40, 3, 4))
+    counts[:, 0] = [900, 20, 20, 1000]
+    counts[:, 1] = [60, 20, 20, 1000]
+    counts[:5, 2] = [5, 10, 10, 1000]  # in five images of forty, with IoU 0.2
+    part = Part(counts[None], np.arange(40))
+    moved = deviations(part, Scorer("miou"), 2000, np.random.default_rng(0))
+    assert moved.std() < 0.02  # without the rare class the mean is 0.19 higher
+    weights = np.ones((1, 40))
+    weights[0, :5] = 0
+    assert np.isnan(Scorer("miou")(counts, weights)).all()
+
+
+def test_a_mean_over_classes_rests_on_the_images_of_the_rarest() -> None:
+    counts = np.ones((12, 3, 4))
+    counts[1:, 2, [0, 2]] = 0  # one image of twelve has it
+    behind = resting("miou", counts, np.arange(12))
+    assert behind.count == 1
+    assert behind.refused is not None

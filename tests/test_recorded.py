@@ -118,6 +118,15 @@ def test_its_export_and_what_that_predicts(runs: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "masks").rglob("s*.png"))) >= 16
 
 
+@pytest.mark.parametrize("way", [["--ensemble"], ["--retrain", "all"]])
+def test_its_images_are_still_those_of_the_run(runs: Path, way: list[str]) -> None:
+    (runs / "binary" / "calibration.json").unlink()
+    code, output = call("export", "binary", *way, "--out", "model")
+    assert code == 0
+    assert "not those of the run" not in output
+    assert "defined them otherwise" in Path("model/MODEL_CARD.md").read_text()
+
+
 def test_its_dashboard(runs: Path) -> None:
     assert call("dashboard", "binary", "--dry-run", "--out", "dashboard.json")[0] in (0, 2)
 

@@ -41,12 +41,15 @@ from segsweep.compare.resampling import ImageNoise
 from segsweep.compare.scoring import Array, Scorer, scorer
 from segsweep.compare.warn import Drawn
 from segsweep.errors import Problem, RunError
+from segsweep.identity import since
 from segsweep.next_command import called, command
 from segsweep.noise import overlap
 from segsweep.rundir import Run
 from segsweep.state import SearchState
 from segsweep.workload import epochs_of
 
+NO_COUNTS = "its images cannot be drawn: pixel counts do not hold this metric, or are not there"
+OTHERWISE = "an earlier segsweep defined it otherwise, so that its pixel counts give another number"
 ALPHA = 0.05
 DRAWS = 20_000  # ends of intervals by so many are good to a hundredth of their width or so
 
@@ -280,10 +283,14 @@ def _found(
     """Intervals by drawn images, tests by influences: what is claimed hangs on no draw."""
     entrants = [claims.Entrant(c.best.config_id, c.tried) for c in read.best]
     refused = _refused(where, scores, known, images, groups)
+    if refused == NO_COUNTS and since(min(run.identity for run in read.runs)):
+        refused = OTHERWISE
     seen = None if where == "holdout" and refused else exact
     tests = claims.test(
-        where, entrants, scores, known, seen, goal=read.goal, alpha=alpha, shared=read.shared
-    )
+        where, entrants, scores, known, seen, goal=read.goal, alpha=alpha,
+        # replicates average seeds out, and not the training sets that they share
+        shared=read.shared * read.replicates,
+    )  # fmt: skip
     if refused is not None:
         return _Found(scores, tests, [None] * len(scores), images, groups, refused)
     of = intervals.of_folds if where == "folds" else intervals.of_holdout
@@ -305,7 +312,7 @@ def _refused(
     if groups is not None and groups.count < FEWEST:
         return groups.refused
     if where == "holdout" and images is None:
-        return "its images cannot be drawn: pixel counts do not hold this metric, or are not there"
+        return NO_COUNTS
     if known is None and scores.shape[1] < 2:
         return "there is one fold, and no replicates"
     if where == "holdout" and known is None:

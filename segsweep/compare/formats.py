@@ -75,7 +75,7 @@ def to_markdown(found: Comparison) -> str:
                 ]
             )
         )  # fmt: skip
-    claims = [test.claim for test in found.tests.values()]
+    claims = list(dict.fromkeys(test.claim for test in found.tests.values()))
     notes = [caption(found), *claims, found.limits, *found.warnings]
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
 

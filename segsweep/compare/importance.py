@@ -20,6 +20,7 @@ from scipy import stats
 from segsweep.compare.claims import holm
 from segsweep.compare.comparison import Importance, Importances
 from segsweep.compare.scoring import Array
+from segsweep.identity import counted
 
 FEWEST = 20  # configs below which no importance is worth a look
 GROUPS = 3
@@ -43,7 +44,8 @@ def importances(trials: Sequence[Trial], epoch: int) -> Importances:
         epoch: of the first rung.
     """
     if len(trials) < FEWEST:
-        what = f"{len(trials)} configs have reached the first rung; importance needs {FEWEST}"
+        have = f"{counted(len(trials), 'config')} {'has' if len(trials) == 1 else 'have'}"
+        what = f"{have} reached the first rung; importance needs {FEWEST}"
         return Importances([], epoch, what)
     by_cell: dict[str, list[float]] = {}
     for trial in trials:

@@ -122,18 +122,19 @@ def _values(config: ConfigState, spec: SweepSpec) -> list[float]:
     return [fmean(values) for values in by_fold.values()]
 
 
+ABSENT = "the class does not occur in the truth"
 NOWHERE = "the class occurs neither in truth nor in prediction"
-OUTLINES = "neither truth nor prediction has a contour"
+OUTLINES = "the truth has no contour"
 # why a score can be undefined on a whole fold; of all others, because nothing is labelled there
 REASONS = {
-    "iou": NOWHERE,
-    "dice": NOWHERE,
-    "f1": NOWHERE,
+    "iou": ABSENT,
+    "dice": ABSENT,
+    "f1": ABSENT,
     "iou_per_image": NOWHERE,
     "f1_per_image": NOWHERE,
-    "precision": "the class is predicted nowhere",
-    "recall": "the class does not occur in the truth",
-    "ap": "the class does not occur in the truth",
+    "precision": ABSENT,
+    "recall": ABSENT,
+    "ap": ABSENT,
     "auroc": "there are not pixels of both classes",
     "fpr95": "there are not pixels of both classes",
     "boundary_iou": OUTLINES,
@@ -152,7 +153,7 @@ def undefined(spec: SweepSpec, state: SearchState) -> str | None:
         return None
     which = f"fold{'s' if len(folds) > 1 else ''} {', '.join(map(str, folds))}"
     name = spec.metric.name.removeprefix("val/")
-    why = NOWHERE if name.startswith("iou_") else "not one pixel is labelled"
+    why = ABSENT if name.startswith("iou_") else "not one pixel is labelled"
     return f"{spec.metric.name} is undefined on {which} ({REASONS.get(name, why)})"
 
 

@@ -6,6 +6,8 @@ a hundred show has two images behind it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from segsweep.bootstrap import Groups, Integers, fewest, groups
@@ -32,6 +34,9 @@ def resting(name: str, counts: Array, units: Integers, label: int | None = None)
     if label is not None:
         # no class is scored without its truth, however many pixels are taken for it
         return fewest([groups(units, touched[:, label]), groups(units, truth[:, label])])
-    there = truth.sum(axis=0) > 0
+    there = np.flatnonzero(truth.sum(axis=0) > 0)
     shares = touched[:, there] / touched[:, there].sum(axis=0)
-    return groups(units, shares.sum(axis=1))
+    whole = groups(units, shares.sum(axis=1))
+    # a mean over classes is known no better than the class that fewest show
+    few = [groups(units, truth[:, label]).count for label in there]
+    return replace(whole, count=min([whole.count, *few]))

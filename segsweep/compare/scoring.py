@@ -50,8 +50,16 @@ class Scorer:
         if self.name == "pixel_accuracy":
             return self._accuracy(pooled)
         if self.name in SPREAD:
-            return _mean(_ratio(self.name[1:], pooled))
+            return self._over_classes(counts, pooled)
         return _ratio(self.name, pooled[:, 0])
+
+    def _over_classes(self, counts: Array, pooled: Array) -> Array:
+        """Over the classes in the truth of all images: without one of them it is undefined."""
+        there = (counts[..., 0] + counts[..., 2]).sum(axis=0) > 0
+        if not there.any():
+            return np.full(len(pooled), np.nan)
+        means: Array = _ratio(self.name[1:], pooled[:, there]).mean(axis=1)
+        return means
 
     def _accuracy(self, pooled: Array) -> Array:
         valid = pooled[:, 0, 3]

@@ -29,8 +29,8 @@ def show(console: Console, found: Comparison) -> None:
     console.print()
     printing.whole(console, _details(found))
     console.print()
-    for test in found.tests.values():
-        console.print(test.claim, markup=False, highlight=False, soft_wrap=True)
+    for claim in dict.fromkeys(test.claim for test in found.tests.values()):
+        console.print(claim, markup=False, highlight=False, soft_wrap=True)
     console.print(found.limits, style="dim", markup=False, highlight=False, soft_wrap=True)
     console.print()
     _effects(console, found)

@@ -10,7 +10,7 @@ from segsweep.compare.candidates import Champion
 from segsweep.compare.comparison import Standing, Tests, Where
 from segsweep.compare.ranking import rank, reduced, undefined
 from segsweep.compare.together import done
-from segsweep.identity import MEANINGS
+from segsweep.identity import since
 from segsweep.rundir import Run
 from segsweep.state import SearchState
 
@@ -72,13 +72,11 @@ def warnings(
 
 def _older(runs: Sequence[Run]) -> list[str]:
     """Recorded scores stay what they were, whatever a score of that name means today."""
-    was = min(run.identity for run in runs)
-    changes = [what for number, what in MEANINGS.items() if number > was]
+    changes = since(min(run.identity for run in runs))
     if not changes:
         return []
-    since = "; ".join(changes)
     what = "An earlier segsweep recorded these scores and defined them otherwise"
-    return [f"{what}. Since: {since}."]
+    return [f"{what}. Since: {changes}."]
 
 
 def _binned(runs: Sequence[Run]) -> list[str]:

@@ -191,6 +191,11 @@ def _beware(facts: Mapping[str, Any]) -> str:
         "- Scores hold for images like those it was trained on; elsewhere they are unknown.",
         "- The config was chosen by its validation scores, which are thereby a little optimistic.",
     ]
+    if since := facts.get("defined_since"):
+        lines.append(
+            "- An earlier segsweep recorded the sweep's scores and defined them otherwise than the "
+            f"others here. Since: {since}."
+        )
     if facts["source"]["kind"] == "retrained":
         lines.append("- Validation scores are those of the fold models, not of this fit.")
     if facts["source"]["kind"] == "ensemble":

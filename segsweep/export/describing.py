@@ -14,6 +14,7 @@ from segsweep.export import card, folder, preprocessing
 from segsweep.export.graph import Graph
 from segsweep.export.retraining import Retrained
 from segsweep.export.temperature import Kind, Temperature
+from segsweep.identity import since
 from segsweep.losses import IGNORE
 from segsweep.rundir import Run
 from segsweep.state import ConfigState, SearchState, Slot
@@ -72,6 +73,7 @@ def facts(
             "chosen": "the best of the best cell" if chosen else "asked for by its id",
         },
         "data": data,
+        "defined_since": since(run.identity),
         "model": models.bare(config.config["model"]),
         "precision": config.config["train"]["precision"],
         "onnx": onnx,

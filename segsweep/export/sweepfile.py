@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from segsweep import identity, models, rundir, yamlfile
+from segsweep import models, rundir, yamlfile
 from segsweep.check import Checked, check
 from segsweep.errors import Problem, RunError, SpecError, UserError
 from segsweep.rundir import Run
@@ -86,8 +86,9 @@ def checked(path: Path, run: Run, config: ConfigState) -> Checked:
         found = check(path, list(_located(run, config)))
     except UserError as error:
         raise RunError([_placed(problem, path) for problem in error.problems]) from error
-    own = identity.config_id(found.cells[0].config, found.prepared.fingerprint, found.folds.hash)
-    if own != config.config_id:
+    split = run.split
+    was = split.get("fingerprint"), split.get("folds_hash")
+    if was != (found.prepared.fingerprint, found.folds.hash):
         what = "the images or folds are not those of the run any more"
         raise RunError(Problem(what, str(run.path)))
     return found

@@ -18,7 +18,7 @@ def band_width(height: int, width: int) -> int:
 def boundary_counts(
     prediction: Tensor, target: Tensor, classes: int, *, ignore: int = 255, width: int | None = None
 ) -> Tensor:
-    """Pixels in both bands, and in either, by image and class.
+    """Pixels in both bands, in either, and in the truth's, by image and class.
 
     Boundary IoU of Cheng et al. 2021 (arXiv 2103.16562): the band of a mask is what a square of
     2 d + 1 pixels takes away from it, d being 2 % of the image's diagonal; the image's edge is a
@@ -33,7 +33,7 @@ def boundary_counts(
         width: d in pixels; left out, 2 % of the diagonal.
 
     Returns:
-        (N, classes, 2) int64: intersection and union. Summing them pools images.
+        (N, classes, 3) int64: intersection, union, truth. Summing them pools images.
     """
     reach = band_width(*target.shape[-2:]) if width is None else width
     unknown = target == ignore
@@ -41,8 +41,8 @@ def boundary_counts(
     for label in range(classes):
         truth = _band((target == label) | unknown, reach) & ~unknown
         guess = _band((prediction == label) | unknown, reach) & ~unknown
-        pair = [(truth & guess).sum(dim=(1, 2)), (truth | guess).sum(dim=(1, 2))]
-        found.append(torch.stack(pair, dim=1))
+        parts = [truth & guess, truth | guess, truth]
+        found.append(torch.stack([one.sum(dim=(1, 2)) for one in parts], dim=1))
     return torch.stack(found, dim=1)
 
 

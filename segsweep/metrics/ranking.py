@@ -144,7 +144,8 @@ class _Bins:
         pairs, pixels = np.asarray(first[0], np.float64) * first[1], first[0] + first[1]
         most = np.lexsort((-pixels, -pairs))[:CROWDED]
         all_pairs = max(1.0, float(np.sum(first[0])) * float(np.sum(first[1])))
-        crowded = pairs.sum() / 2 / all_pairs > CLOSE
+        # of one label alone, nobody knows yet where pairs will be
+        crowded = pairs.sum() / 2 / all_pairs > CLOSE or not (first[0].any() and first[1].any())
         self._divided = np.sort(most[pixels[most] > 0]) if crowded else most[:0]
         self._slot = torch.full((2**BITS,), -1, dtype=torch.int32)
         self._slot[torch.from_numpy(self._divided)] = torch.arange(

@@ -119,17 +119,14 @@ def scores(
     return found | {name: _number(value) for name, value in own}
 
 
-def boundary_scores(
-    counts: NDArray[np.int64], occurs: NDArray[np.bool_]
-) -> dict[str, float | None]:
-    """Scores of the contours of a split.
+def boundary_scores(counts: NDArray[np.int64]) -> dict[str, float | None]:
+    """Scores of the contours of a split: of classes that have one in the truth.
 
     Args:
-        counts: (N, K, 2), what ``boundary_counts`` returned for all its images.
-        occurs: (K,) which classes are in its truth.
+        counts: (N, K, 3), what ``boundary_counts`` returned for all its images.
     """
     pooled = counts.sum(axis=0)
-    each = np.where(occurs, _divide(pooled[:, 0], pooled[:, 1]), np.nan)
+    each = np.where(pooled[:, 2] > 0, _divide(pooled[:, 0], pooled[:, 1]), np.nan)
     if counts.shape[1] > 2:
         return {"mboundary_iou": _mean(each)}
     images = _divide(counts[:, 1, 0], counts[:, 1, 1])

@@ -70,6 +70,5 @@ class Tally:
                 if name in self.extra and (error := getattr(ranking, name).error) > CLOSE
             }
         if self._bands:
-            occurs = self.matrix().sum(axis=(0, 2)) > 0
-            found |= boundary_scores(torch.cat(self._bands).cpu().numpy(), occurs)
+            found |= boundary_scores(torch.cat(self._bands).cpu().numpy())
         return {name: found[name] for name in self.extra}

@@ -116,7 +116,7 @@ def image_score(matrix: NDArray[np.int64]) -> float | None:
     union = matrix.sum(axis=0) + matrix.sum(axis=1) - true
     if len(matrix) == 2:
         return float(true[1] / union[1]) if union[1] else None
-    present = union > 0
+    present = matrix.sum(axis=1) > 0
     return float((true[present] / union[present]).mean()) if present.any() else None
 
 

@@ -236,7 +236,8 @@ class Search:
 
     def _deserves(self, config: ConfigState) -> bool:
         """The race's verdict on a config; asked once after each of its trials."""
-        looks = len(config.scores(self.goal))
+        scores = self._scores(config)
+        looks = len(scores)
         incumbent = self.best(config.cell)
         if config.revived or not looks or incumbent is None or self.spec.race.rule == "none":
             return True
@@ -249,8 +250,8 @@ class Search:
                 noise.overlap(self.spec.folds.k),
             )
             verdict = rule.judge(
-                config.scores(self.goal),
-                incumbent.scores(self.goal),
+                scores,
+                self._scores(incumbent),
                 len(self.state.of_cell(config.cell)),
                 self.standings.noise(config.cell),
             )
@@ -262,6 +263,11 @@ class Search:
             )
             self._review(config)
         return config.raced[looks]
+
+    def _scores(self, config: ConfigState) -> dict[Slot, float]:
+        """Of the folds that are asked for: an earlier launch may have run others."""
+        known = config.scores(self.goal)
+        return {slot: value for slot, value in known.items() if slot in self.slots}
 
     def _end(self, name: str, status: Status, **facts: Any) -> None:
         job = self.live.pop(name)

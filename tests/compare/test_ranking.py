@@ -70,7 +70,7 @@ def test_a_mean_over_the_folds_that_have_a_score_is_not_final() -> None:
     assert rank(spec, events)[0].cell == "poor/bce"
     told = undefined(spec, SearchState("val_iou", events))
     assert told is not None
-    assert told.startswith("val/iou is undefined on fold 1 (the class occurs neither in truth")
+    assert told.startswith("val/iou is undefined on fold 1 (the class does not occur in the truth")
     assert undefined(spec, SearchState("val_iou", history())) is None
     assert unscored(spec, SearchState("val_iou", events)) == 1
 
@@ -78,10 +78,10 @@ def test_a_mean_over_the_folds_that_have_a_score_is_not_final() -> None:
 @pytest.mark.parametrize(
     ("metric", "why"),
     [
-        ("precision", "the class is predicted nowhere"),
+        ("precision", "the class does not occur in the truth"),
         ("recall", "the class does not occur in the truth"),
         ("auroc", "there are not pixels of both classes"),
-        ("iou_road", "the class occurs neither in truth nor in prediction"),
+        ("iou_road", "the class does not occur in the truth"),
         ("miou", "not one pixel is labelled"),
     ],
 )

@@ -26,12 +26,12 @@ def test_counts_are_those_of_erosion(width: int, classes: int) -> None:
     truth = ndimage.zoom(rng.integers(0, classes, (3, 5, 6)), (1, 7, 6), order=0)
     guess = np.roll(truth, (1, 2), axis=(1, 2))
     found = boundary_counts(torch.from_numpy(guess), torch.from_numpy(truth), classes, width=width)
-    assert found.shape == (3, classes, 2)
+    assert found.shape == (3, classes, 3)
     assert found.dtype == torch.int64
     for image in range(3):
         for label in range(classes):
             a, b = (band(x[image] == label, width) for x in (truth, guess))
-            assert found[image, label].tolist() == [(a & b).sum(), (a | b).sum()]
+            assert found[image, label].tolist() == [(a & b).sum(), (a | b).sum(), a.sum()]
 
 
 def test_a_square_by_hand() -> None:
@@ -39,15 +39,15 @@ def test_a_square_by_hand() -> None:
     truth[0, 2:8, 2:8] = 1  # a 6 × 6 square has 20 pixels at its edge, a 4 × 4 one has 12
     guess = torch.zeros_like(truth)
     guess[0, 3:7, 3:7] = 1
-    assert boundary_counts(guess, truth, 2, width=1)[0, 1].tolist() == [0, 32]
-    assert boundary_counts(truth, truth, 2, width=1)[0, 1].tolist() == [20, 20]
+    assert boundary_counts(guess, truth, 2, width=1)[0, 1, :2].tolist() == [0, 32]
+    assert boundary_counts(truth, truth, 2, width=1)[0, 1, :2].tolist() == [20, 20]
     # a band of two takes the 12 in as well
-    assert boundary_counts(guess, truth, 2, width=2)[0, 1].tolist() == [12, 20 + 12 + 4]
+    assert boundary_counts(guess, truth, 2, width=2)[0, 1, :2].tolist() == [12, 20 + 12 + 4]
 
 
 def test_the_edge_of_the_image_is_a_contour() -> None:
     full = torch.ones(1, 10, 10, dtype=torch.long)
-    assert boundary_counts(full, full, 2, width=1)[0, 1].tolist() == [36, 36]
+    assert boundary_counts(full, full, 2, width=1)[0, 1, :2].tolist() == [36, 36]
 
 
 def test_a_band_wider_than_the_image_is_the_mask() -> None:
@@ -65,31 +65,40 @@ def test_ignored_pixels_never_count_and_make_no_contour() -> None:
     guess = truth.clone()
     truth[0, :, 5:15] = IGNORE  # the contour itself is unknown
     before = boundary_counts(guess, truth, 2, width=1)
-    assert before[0, 1].tolist() == [20 + 4 + 4, 28]  # the image's edge alone
+    assert before[0, 1, :2].tolist() == [20 + 4 + 4, 28]  # the image's edge alone
     guess[0, :, 5:15] = 0
     assert torch.equal(boundary_counts(guess, truth, 2, width=1), before)
 
 
 def test_absent_is_none() -> None:
     nothing = torch.zeros(2, 8, 8, dtype=torch.long)
-    background = np.array([True, False])
-    found = boundary_scores(boundary_counts(nothing, nothing, 2).numpy(), background)
+    found = boundary_scores(boundary_counts(nothing, nothing, 2).numpy())
     assert found == {"boundary_iou": None, "boundary_iou_per_image": None}
     one = nothing.clone()
     one[0, 2:5, 2:5] = 1
-    both = np.array([True, True])
-    found = boundary_scores(boundary_counts(one, one, 2).numpy(), both)
+    found = boundary_scores(boundary_counts(one, one, 2).numpy())
     assert found == {"boundary_iou": 1.0, "boundary_iou_per_image": 1.0}
-    five = np.array([True, True, False, False, False])
-    found = boundary_scores(boundary_counts(one, one, 5).numpy(), five)
+    found = boundary_scores(boundary_counts(one, one, 5).numpy())
     assert found == {"mboundary_iou": 1.0}
     stray = one.clone()
     stray[0, 7, 7] = 4  # in no truth
-    found = boundary_scores(boundary_counts(stray, one, 5).numpy(), five)
+    found = boundary_scores(boundary_counts(stray, one, 5).numpy())
     assert found["mboundary_iou"] == pytest.approx((54 / 55 + 1) / 2, abs=0.02)
     ignored = torch.full_like(nothing, IGNORE)
-    found = boundary_scores(boundary_counts(one, ignored, 2).numpy(), np.array([False, False]))
+    found = boundary_scores(boundary_counts(one, ignored, 2).numpy())
     assert found == {"boundary_iou": None, "boundary_iou_per_image": None}
+
+
+def test_a_class_without_a_contour_in_the_truth_has_no_score_whatever_is_predicted() -> None:
+    truth = torch.full((1, 8, 8), IGNORE)
+    truth[0, 0, :] = 0
+    truth[0, 4, 4] = 1  # bordered by nothing that is labelled
+    guess = torch.zeros_like(truth)
+    guess[0, 4, 4] = 1
+    wrong = guess.clone()
+    wrong[0, 0, 0] = 1
+    for found in (guess, wrong):
+        assert boundary_scores(boundary_counts(found, truth, 2).numpy())["boundary_iou"] is None
 
 
 def test_the_band_is_two_percent_of_the_diagonal() -> None:

@@ -135,6 +135,17 @@ def test_scores_that_crowd_around_a_number_are_told_apart(centre: float, spread:
         assert one.error < 5e-4, name
 
 
+def test_a_crowd_is_found_though_one_label_comes_first() -> None:
+    made = torch.Generator().manual_seed(0)
+    target = (torch.rand(100_000, generator=made) < 0.2).long()
+    target = torch.cat([torch.zeros(50_000, dtype=torch.long), target])  # normal images first
+    scores = -3 + 3e-4 * (torch.randn(len(target), generator=made) + 1.2 * target)
+    counter = PixelScores(kept=20_000)
+    counter.update(scores, target)
+    found, wanted = counter.ranking(), expected(scores, target)
+    assert found.auroc.value == pytest.approx(wanted["auroc"], abs=1e-5)
+
+
 def test_a_crowd_that_comes_later_is_within_its_bound() -> None:
     made = torch.Generator().manual_seed(0)
     target = (torch.rand(100_000, generator=made) < 0.2).long()

@@ -53,6 +53,8 @@ def test_the_score_of_an_image_by_hand() -> None:
     assert pictures.image_score(np.array([[10, 0], [0, 0]])) is None
     three = np.array([[4, 1, 0], [1, 2, 0], [0, 0, 0]])  # the third class is nowhere
     assert pictures.image_score(three) == pytest.approx((4 / 6 + 2 / 4) / 2)
+    stray = np.array([[999, 0, 1], [0, 0, 0], [0, 0, 0]])
+    assert pictures.image_score(stray) == pytest.approx(0.999)
 
 
 def example(score: float) -> pictures.Example:
