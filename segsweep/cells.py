@@ -331,7 +331,8 @@ def batch_problems(
         label = cell.levels["model"]
         if one.least > max(1, sizes[0]) and trained_on is None and label not in told:
             told.add(label)
-            found(_key(spec, BATCH_SIZE), _too_small(one, label, spec.dataset.image_size))
+            key = _key(spec, BATCH_SIZE)
+            found(key, _too_small(one, label, spec.dataset.image_size, key))
         for fold, images in (trained_on or {}).items():
             last = min(smallest(images, size) for size in sizes)
             if last < one.least and label not in told:
@@ -341,10 +342,14 @@ def batch_problems(
                 found("dataset", Problem(what, hint=hint))
 
 
-def _too_small(one: Tried, label: str, image_size: tuple[int, int]) -> Problem:
+def _too_small(one: Tried, label: str, image_size: tuple[int, int], key: str) -> Problem:
     height, width = image_size
     what = f"{label} cannot be trained with batches of one image of {height}×{width}: {one.why}"
-    hint = f"the smallest batch that works is {one.least}: set train.batch_size to that or more"
+    hint = f"the smallest batch that works is {one.least}: "
+    if key == BATCH_SIZE:
+        hint += f"set {key} to that or more"
+    else:
+        hint += f"leave values below out of {key}"
     if one.larger is not None:
         hint += f"; with dataset.image_size {one.larger[0]}×{one.larger[1]}, 1 would work"
     return Problem(what, hint=hint)

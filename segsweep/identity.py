@@ -16,7 +16,10 @@ IDENTITY_VERSION: Final = 3
 
 MEANINGS: Final[Mapping[int, str]] = {
     2: "every trial has a seed of its own",
-    3: "means over classes take the classes in the truth alone, and val/loss is a mean over images",
+    3: (
+        "means over classes take the classes in the truth alone, val/loss is a mean over images, "
+        "and palettes, 16 bits, orientation and alpha of files are read by other rules"
+    ),
 }
 """What each version changed. Numbers of two versions are not mixed in one run."""
 

@@ -172,7 +172,10 @@ class Masks:
             return f"; {rename}set folds.stratify_by: {CLASSES} to spread {_listed(enough)}"
         if few := [name for name in names if name not in enough]:
             what = "groups" if self.spec.folds.group_by else "images"
-            return f"; too few {what} have {_listed(few)} for {self.spec.folds.k} folds"
+            wanted = f"{self.spec.folds.k} folds"
+            if parts > self.spec.folds.k:
+                wanted += " and a holdout"
+            return f"; too few {what} have {_listed(few)} for {wanted}"
         return ""
 
     def _is_drawn(self) -> bool:

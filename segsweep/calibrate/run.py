@@ -20,7 +20,7 @@ from segsweep.calibrate.targets import Target, foreign, own, told
 from segsweep.calibrate.temperatures import grid
 from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError, WeightsError
-from segsweep.identity import short_cells, short_params
+from segsweep.identity import short_cells, short_params, since
 from segsweep.next_command import relaunch
 from segsweep.opening import CACHE, Opened, located, open_data, renamed_classes
 from segsweep.rundir import Run
@@ -188,6 +188,8 @@ def _same_data(run: Run, opened: Opened) -> None:
         hint = "calibrate it with the segsweep that trained it"
         raise RunError(Problem(what, str(run.path), "dataset.classes", hint))
     hint = "restore the images that the run was trained on"
+    if changed := since(run.identity):
+        hint += f"; or segsweep reads them otherwise than the one that trained it: {changed}"
     if run.split["fingerprint"] != opened.prepared.fingerprint:
         raise RunError(Problem("the images have changed since", str(run.path), "dataset", hint))
     if run.split["folds_hash"] != opened.folds.hash:

@@ -7,6 +7,7 @@ is whole. Nothing but plain files is made, and nothing outside that directory.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -31,6 +32,7 @@ FREE_BYTES = 256 * 2**20
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error)
+_UTF8 = 0x800
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _LONGEST = 255  # bytes in a name, on all common file systems
 _SHOWN = 10
@@ -58,10 +60,11 @@ def unpack(path: Path, cache_dir: Path) -> Path:
     try:
         with path.open("rb") as stream:
             key = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-        target = cache_dir / f"zip-{key}"
+        target = cache_dir / f"unpacked-{key}"
         if target.is_dir():
             return target
         with zipfile.ZipFile(path) as archive:
+            _rename(archive)
             entries = [e for e in archive.infolist() if e.filename.split("/")[0] not in _JUNK]
             problems = _problems(entries, path.stat().st_size)
             if problems:
@@ -133,6 +136,17 @@ def _entry_problem(entry: zipfile.ZipInfo) -> str:
 
 def _parts(name: str) -> list[str]:
     return name.removesuffix("/").split("/")
+
+
+def _rename(archive: zipfile.ZipFile) -> None:
+    """Names in UTF-8 without the flag that says so, as ``zip`` and macOS write them.
+
+    The standard library reads them as code page 437, so that ``é`` becomes two other letters.
+    """
+    for entry in archive.infolist():
+        if not entry.flag_bits & _UTF8:
+            with contextlib.suppress(UnicodeError):
+                entry.filename = entry.filename.encode("cp437").decode("utf-8")
 
 
 def _collisions(entries: Iterable[zipfile.ZipInfo]) -> list[Problem]:

@@ -24,6 +24,9 @@ from PIL import BmpImagePlugin, GifImagePlugin, PngImagePlugin, TiffImagePlugin
 from segsweep.data.image_header import Header, header
 from segsweep.errors import DataError, Problem
 
+# what it finds wrong with a file is told as a problem, once, and not on standard error
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 """Masks come as GIF, too: it has a palette and loses nothing."""

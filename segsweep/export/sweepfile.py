@@ -11,6 +11,7 @@ from typing import Any
 from segsweep import models, rundir, yamlfile
 from segsweep.check import Checked, check
 from segsweep.errors import Problem, RunError, SpecError, UserError
+from segsweep.identity import since
 from segsweep.rundir import Run
 from segsweep.spec import SweepSpec, to_plain
 from segsweep.state import ConfigState
@@ -90,7 +91,9 @@ def checked(path: Path, run: Run, config: ConfigState) -> Checked:
     was = split.get("fingerprint"), split.get("folds_hash")
     if was != (found.prepared.fingerprint, found.folds.hash):
         what = "the images or folds are not those of the run any more"
-        raise RunError(Problem(what, str(run.path)))
+        changed = since(run.identity)
+        hint = f"segsweep reads some files otherwise by now: {changed}" if changed else ""
+        raise RunError(Problem(what, str(run.path), hint=hint))
     return found
 
 

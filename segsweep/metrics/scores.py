@@ -4,7 +4,8 @@
 truth; elsewhere its score is undefined, whatever was predicted. A class that occurs and is never
 predicted has precision 0. A mean over classes takes the classes that have a score. So it takes the
 same ones for every config, epoch and seed that is scored on the same images: a stray pixel of an
-absent class costs no more than the pixel. Names that end in ``_present`` say otherwise.
+absent class costs no more than the pixel. Names that end in ``_present`` or ``_per_image`` say
+otherwise: in a single image, a class that is predicted and not there counts as 0.
 
 Two classes, the scored one being class 1:
 

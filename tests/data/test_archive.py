@@ -280,3 +280,16 @@ class TestAsRoot:
         dataset = {"name": "folder", "root": str(tmp_path / "a.zip"), "image_size": [16, 16]}
         with pytest.raises(UserError, match="does not exist"):
             check(write_sweep(tmp_path, tiny(dataset=dataset)))
+
+
+@pytest.mark.parametrize("name", ["\u00e9.png", "e\u0301.png"])
+def test_names_in_utf8_without_the_flag_are_read_as_such(tmp_path: Path, name: str) -> None:
+    """As ``zip`` and macOS write them."""
+    path = pack(tmp_path / "a.zip", {f"images/{name}": b"x"})
+    raw = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = raw.index(signature) + offset
+        raw[at : at + 2] = b"\0\0"  # the flags
+    path.write_bytes(raw)
+    top = archive.unpack(path, tmp_path / "cache")
+    assert [one.name for one in top.rglob("*.png")] == [name]

@@ -21,6 +21,7 @@ IGNORE = 255
 
 WHITE = 255
 _BLACK, _WHITE = (0, 0, 0), (WHITE, WHITE, WHITE)
+_SOFT = 16  # different greys and more are edges that something has smoothed
 _SAME_MISTAKE = 3  # so many files and more are named by the first of them
 _ONE_CHANNEL = "save masks with one channel and no alpha, whose values are the classes"
 
@@ -203,9 +204,11 @@ class Binary(Meaning):
         """What to write into the sweep file, where that ends it."""
         if not self._options:
             return ""
-        if any({1, WHITE} <= own for _, own in plain):
-            return "set `ignore_index: 255` where 255 means no label"
         found = sorted(set[int]().union(*(own for _, own in plain)))
+        if any({1, WHITE} <= own for _, own in plain) and set(found) <= {0, 1, WHITE}:
+            return "set `ignore_index: 255` where 255 means no label"
+        if len(found) > _SOFT:
+            return f"masks have soft edges ({len(found)} greys): threshold them, and save as PNG"
         if len(plain) < len(masks) or len(found) != 2 or set(found) <= {0, 1, WHITE}:
             return ""
         dark, light = found
