@@ -123,7 +123,8 @@ def check(
         found("dataset", problem)
     masks = Masks.of(spec, opened)
     for key, problem in masks.problems():
-        found(key, problem)
+        hint = "; ".join(filter(None, (problem.hint, *prepared.notes)))  # it may be the cause
+        found(key, replace(problem, hint=hint))
     trained_on = {fold: len(folds.train_indices(fold)) for fold in range(spec.folds.count)}
     cells_module.batch_problems(spec, cells, tried, found, trained_on)
     found.stop()

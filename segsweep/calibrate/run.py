@@ -207,6 +207,7 @@ def _targets(spec: SweepSpec, opened: Opened, cache_dir: Path) -> dict[str, Targ
             classes=opened.data.classes,
             image_size=spec.dataset.image_size,
             cache_dir=cache_dir,
+            depth=opened.prepared.depth,
         )
     return found
 

@@ -63,6 +63,7 @@ def foreign(
     classes: Sequence[str] | None,
     image_size: tuple[int, int],
     cache_dir: Path,
+    depth: int | None = None,
 ) -> Target:
     """A dataset that is named for scoring.
 
@@ -72,6 +73,7 @@ def foreign(
         classes: that the model knows, in order; None: those of the dataset but its anomalies.
         image_size: of the model's training; the dataset's own word goes before it.
         cache_dir: where decoded images lie.
+        depth: bits that the model's training scaled images of 16 bits by; None: it had none.
 
     Raises:
         UserError: it cannot be read, or its classes have nothing to do with the model's.
@@ -90,6 +92,7 @@ def foreign(
             stratify_by=None,
             group_by=None,
             cache_dir=cache_dir,
+            depth=depth,
         )
     except UserError as error:
         where = f"dataset {name}"

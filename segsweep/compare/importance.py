@@ -44,8 +44,8 @@ def importances(trials: Sequence[Trial], epoch: int) -> Importances:
         epoch: of the first rung.
     """
     if len(trials) < FEWEST:
-        have = f"{counted(len(trials), 'config')} {'has' if len(trials) == 1 else 'have'}"
-        what = f"{have} reached the first rung; importance needs {FEWEST}"
+        told = f"{counted(len(trials), 'config')} {'has' if len(trials) == 1 else 'have'}"
+        what = f"{told} reached the first rung; importance needs {FEWEST}"
         return Importances([], epoch, what)
     by_cell: dict[str, list[float]] = {}
     for trial in trials:

@@ -62,6 +62,7 @@ def prepare(
     cache_dir: Path,
     folds: int = 1,
     leave_out: Sequence[str] = (),
+    depth: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Decodes the dataset, unless it has been done before.
@@ -79,6 +80,7 @@ def prepare(
         folds: how many there are to be of the rest.
         leave_out: classes whose pixels are ignored and that have no label; the masks with them
             are kept beside, see `ImageSet.original`.
+        depth: bits that images of 16 bits are scaled by; None: those that the dataset uses.
         on_progress: called with the number of images done and of all.
 
     Raises:
@@ -95,7 +97,9 @@ def prepare(
     out = sorted(leave_out)
     drawing = Drawing(holdout, seed, stratify_by, group_by, folds, source.official_holdout)
     held, who = drawing.before(samples)
-    settings = (name, dict(options), image_size, source.classes, who, out)
+    settings: tuple[Any, ...] = (name, dict(options), image_size, source.classes, who, out)
+    if depth is not None:
+        settings = (*settings, depth)
     key = _key(samples, digests, settings)
     train = cache_dir / f"{key}-train.arrow"
     test = cache_dir / f"{key}-holdout.arrow" if held is None or held.any() else None
@@ -104,7 +108,7 @@ def prepare(
         count = len(samples)
         return Prepared(train, test, known.fingerprint, count, 0, known.depth, known.notes)
     side = _one_part(samples) if held is None else held
-    decoded = decode_all(source, samples, image_size, side, on_progress)
+    decoded = decode_all(source, samples, image_size, side, on_progress, depth)
     if decoded.problems:
         raise DataError(decoded.problems)
     if held is None:

@@ -67,6 +67,7 @@ def decode_all(
     size: tuple[int, int],
     held: NDArray[np.bool_],
     on_progress: Callable[[int, int], None] | None,
+    depth: int | None = None,
 ) -> Decoded:
     """Decodes and resizes each sample once.
 
@@ -79,6 +80,7 @@ def decode_all(
         size: height and width of the result.
         held: for each sample whether it goes to the second part.
         on_progress: called with the number of samples done and of all.
+        depth: bits that images of 16 bits are scaled by; None: those that the dataset uses.
     """
     parts = (_empty(int((~held).sum()), size), _empty(int(held.sum()), size))
     rows = np.where(held, np.cumsum(held), np.cumsum(~held)) - 1
@@ -87,6 +89,7 @@ def decode_all(
         samples,
         size,
         [(parts[int(out)], int(row)) for out, row in zip(held, rows, strict=True)],
+        depth,
     )
     wrong: dict[int, list[Problem]] = {}
     with ThreadPoolExecutor(_threads(), thread_name_prefix="segsweep-decode") as pool:
@@ -103,8 +106,8 @@ def decode_all(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     problems = [problem for index in sorted(wrong) for problem in wrong[index]]
-    depth, notes, of_whole = work.settle()
-    return Decoded(parts, work.hashes, depth, notes, problems + of_whole)
+    used, notes, of_whole = work.settle()
+    return Decoded(parts, work.hashes, used, notes, problems + of_whole)
 
 
 class _Work:
@@ -115,6 +118,7 @@ class _Work:
         samples: all of them.
         size: height and width of the result.
         places: for each sample where it goes.
+        depth: as of ``decode_all``.
     """
 
     def __init__(
@@ -123,7 +127,9 @@ class _Work:
         samples: Sequence[Sample],
         size: tuple[int, int],
         places: Sequence[tuple[Part, int]],
+        depth: int | None,
     ) -> None:
+        self.depth = depth
         self.source, self.samples, self.size, self.places = source, samples, size, places
         self.hashes = [""] * len(samples)
         self.seen: list[Seen | None] = [None] * len(samples)
@@ -156,12 +162,13 @@ class _Work:
             masks[row] = cv2.LUT(masks[row], table)
             if one.mask is not None:
                 lost.count(table[: len(one.mask.used)], table[self.left[index]])
-        depth = notes.depth(seen)
+        used = notes.depth(seen)
+        depth = (self.depth or used) if used else None
         for index in list(self.low):
             (images, _), row = self.places[index]
             deep = images[row].astype(np.uint16) << np.uint16(8) | self.low.pop(index)
             images[row] = to_bytes(deep, depth or DEPTHS[-1])
-        return depth, (*notes.of_files(seen), *settled.notes, *lost.told()), settled.problems
+        return depth, (*notes.of_files(seen, depth), *settled.notes, *lost.told()), settled.problems
 
 
 def _hash(image: Pixels) -> str:

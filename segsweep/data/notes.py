@@ -12,12 +12,17 @@ from segsweep.data.sources.meaning import IGNORE
 from segsweep.data.sources.seen import ImageSeen, MaskSeen, Seen
 
 
-def of_files(seen: Sequence[Seen]) -> Iterator[str]:
-    """What was seen of image and mask files, counted over the whole dataset."""
+def of_files(seen: Sequence[Seen], depth: int | None) -> Iterator[str]:
+    """What was seen of image and mask files, counted over the whole dataset.
+
+    Args:
+        seen: of each sample.
+        depth: bits that images of 16 bits were scaled by; None: there are none.
+    """
     images = [one.image for one in seen if one.image is not None]
     pairs = [(one.image, one.mask) for one in seen if one.image and one.mask]
     yield from _orientation(pairs, len(images))
-    yield from _depth(images)
+    yield from _depth(images, depth)
     yield from _alpha(images)
     for what, files in (("images", images), ("masks", [mask for _, mask in pairs])):
         if pages := [one for one in files if one.pages > 1]:
@@ -49,10 +54,10 @@ def _orientation(pairs: Sequence[tuple[ImageSeen, MaskSeen]], count: int) -> Ite
         yield f"{sides['both']} of {count} images and their masks have different EXIF orientations"
 
 
-def _depth(images: Sequence[ImageSeen]) -> Iterator[str]:
+def _depth(images: Sequence[ImageSeen], depth: int | None) -> Iterator[str]:
     deep = [one.highest for one in images if one.highest]
     if deep:
-        bits = depth_of(max(deep))
+        bits = depth or depth_of(max(deep))
         how = f"divided by {1 << bits - DEPTHS[0]}" if bits > DEPTHS[0] else "taken as they are"
         yield (
             f"{len(deep)} of {len(images)} images have 16 bits a channel; their largest value is "
