@@ -11,6 +11,7 @@ from pathlib import Path
 
 from segsweep import rundir
 from segsweep.errors import RunError
+from segsweep.identity import since
 from segsweep.rundir import Run
 
 
@@ -57,6 +58,14 @@ def relaunch(run: Run, *options: str, storage_path: str | None = None) -> str:
     given = [part for key, value in changed.items() for part in ("--set", f"{key}={value}")]
     text = command("launch", place / rundir.RESOLVED, *given, *options)
     return f"cd {shlex.quote(str(began))} && {text}" if moves else text
+
+
+def goes_on(run: Run) -> str:
+    """How a run is finished, for a hint: launch adds nothing where numbers mean something else."""
+    if since(run.identity):
+        version = run.last_launch.get("version", "?")
+        return f"segsweep {version} began this run, and can finish it; a newer one cannot"
+    return f"`{relaunch(run)}` goes on with the sweep"
 
 
 def short(path: Path) -> Path:

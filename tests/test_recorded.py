@@ -99,6 +99,14 @@ def test_an_interrupted_run_has_nothing_to_compare_and_says_so(runs: Path) -> No
     assert "no config" in output
 
 
+@pytest.mark.parametrize("command", ["calibrate", "replay"])
+def test_no_command_is_named_that_would_be_refused(runs: Path, command: str) -> None:
+    code, output = call(command, "interrupted")
+    assert code == 2
+    assert "segsweep launch" not in output
+    assert "segsweep 0.1.0 began this run, and can finish it" in output
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_its_report(runs: Path, name: str) -> None:
     assert call("report", name)[0] == 0

@@ -21,7 +21,7 @@ from segsweep.calibrate.temperatures import grid
 from segsweep.compare.ranking import NO_USE, undefined
 from segsweep.errors import Problem, RunError, WeightsError
 from segsweep.identity import short_cells, short_params, since
-from segsweep.next_command import relaunch
+from segsweep.next_command import goes_on
 from segsweep.opening import CACHE, Opened, located, open_data, renamed_classes
 from segsweep.rundir import Run
 from segsweep.runners import Runner
@@ -178,7 +178,7 @@ def _chosen(run: Run, spec: SweepSpec, state: SearchState, every: bool) -> list[
         if told := undefined(spec, state):
             raise RunError(Problem(f"no config has a score on every fold: {told}", hint=NO_USE))
         what = "no config has finished all folds" if every or not done else "there is no champion"
-        raise RunError(Problem(what, hint=f"`{relaunch(run)}` goes on with the sweep"))
+        raise RunError(Problem(what, hint=goes_on(run)))
     return chosen
 
 

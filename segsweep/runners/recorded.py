@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segsweep.errors import DataError, Problem
-from segsweep.next_command import relaunch
+from segsweep.next_command import goes_on
 from segsweep.rundir import Run
 from segsweep.state import SearchState
 
@@ -88,7 +88,7 @@ def read_run(run: Run) -> tuple[Curves, list[str]]:
             f"{len(out)} of {len(of)} configs are left out: {', '.join(out[:NAMED])}{more}"
         )
     if not rows:
-        hint = f"`{relaunch(run)}` goes on, with --retry failed where trials failed"
+        hint = f"{goes_on(run)}, with --retry failed where trials failed"
         what = "no config has a whole curve on every fold"
         raise DataError(Problem("; ".join([what, *notes]), str(run.path), hint=hint))
     return build(rows, str(run.path)), notes
