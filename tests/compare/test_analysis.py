@@ -107,6 +107,13 @@ def test_a_cells_own_noise_makes_its_width(tmp_path: Path) -> None:
     assert tests.shared == pytest.approx(1 / 7)
 
 
+def test_replicates_do_not_shrink_the_luck_that_training_sets_share(tmp_path: Path) -> None:
+    """It is in units of one trial's noise, and tests go by the noise of averaged replicates."""
+    found = analyse([make_run(tmp_path / "r", replace(TRUTH, folds=5, replicates=3))])
+    assert found.tests["folds"].shared == pytest.approx(3 / 4)
+    assert "allow for 0.50 of the noise between folds" in found.limits
+
+
 def test_what_is_not_covered_is_said_everywhere(run: Run) -> None:
     found = analyse([run])
     assert "allow for 0.50 of the noise between folds" in found.limits
