@@ -275,7 +275,7 @@ def _by_pillow(
             if image.mode not in ("1", "L", "P", "LA", "La"):
                 raise ValueError(f"its mode is {image.mode}")
             colours = image.getpalette("RGB") if image.mode == "P" else None
-            pixels = np.asarray(image)
+            pixels, clear = np.asarray(image), image.info.get("transparency")
     except Exception as error:  # decoders raise nearly anything on damaged input
         what = f"damaged, or not an image file: {error}"
         raise DataError(Problem(what, where=str(path), hint=_REPLACE)) from error
@@ -283,7 +283,32 @@ def _by_pillow(
         return pixels[..., 0], pixels[..., 1], None
     if colours is None:  # a BMP file of plain grey, or of black and white, has a palette, too
         return pixels.astype(np.uint8, copy=False), None, None
-    return pixels, None, np.asarray(colours, np.uint8).reshape(-1, 3)
+    palette = np.asarray(colours, np.uint8).reshape(-1, 3)
+    alpha = _shown_by_alpha(pixels, palette, clear)
+    if alpha is not None:  # as a file of one grey with alpha shows it
+        return np.full_like(pixels, palette[pixels.flat[0]].max()), alpha, None
+    return pixels, None, palette
+
+
+def _shown_by_alpha(
+    pixels: NDArray[np.uint8], palette: NDArray[np.uint8], clear: bytes | int | None
+) -> NDArray[np.uint8] | None:
+    """Alpha of each pixel where its colours are all the same and alpha is not; else None.
+
+    Args:
+        pixels: (H, W) places in the palette.
+        palette: (N, 3).
+        clear: the alpha of each place, or the place that is invisible.
+    """
+    used = np.unique(pixels)
+    if clear is None or len(used) < 2 or (palette[used] != palette[used[0]]).any():
+        return None
+    table = np.full(256, 255, np.uint8)
+    if isinstance(clear, int):
+        table[clear] = 0
+    else:
+        table[: len(clear)] = np.frombuffer(clear, np.uint8)
+    return table[pixels] if len(np.unique(table[used])) > 1 else None
 
 
 def _patched(content: bytes, about: Header) -> bytes | bytearray:

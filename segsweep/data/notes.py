@@ -11,6 +11,8 @@ from segsweep.data.image_file import DEPTHS, depth_of
 from segsweep.data.sources.meaning import IGNORE
 from segsweep.data.sources.seen import ImageSeen, MaskSeen, Seen
 
+FEW_GREYS = 16  # of an image after scaling: below, a model sees next to nothing
+
 
 def of_files(seen: Sequence[Seen], depth: int | None) -> Iterator[str]:
     """What was seen of image and mask files, counted over the whole dataset.
@@ -58,10 +60,23 @@ def _depth(images: Sequence[ImageSeen], depth: int | None) -> Iterator[str]:
     deep = [one.highest for one in images if one.highest]
     if deep:
         bits = depth or depth_of(max(deep))
+        yield from _dark([one for one in images if one.highest], bits)
         how = f"divided by {1 << bits - DEPTHS[0]}" if bits > DEPTHS[0] else "taken as they are"
         yield (
             f"{len(deep)} of {len(images)} images have 16 bits a channel; their largest value is "
             f"{max(deep)}: they are read as {bits} bits ({how})"
+        )
+
+
+def _dark(images: Sequence[ImageSeen], bits: int) -> Iterator[str]:
+    """Images that scaling leaves few greys of: an offset, or one bright pixel somewhere."""
+    shift = bits - DEPTHS[0]
+    flat = [one for one in images if (one.highest >> shift) - (one.lowest >> shift) < FEW_GREYS]
+    if flat:
+        yield (
+            f"{len(flat)} of {len(images)} images of 16 bits have fewer than {FEW_GREYS} of 256 "
+            f"greys left (such as {flat[0].path.name}): spread their values over the range that "
+            "all images share, from 0 on"
         )
 
 

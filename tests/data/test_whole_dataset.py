@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -191,6 +192,22 @@ class TestOf255:
 
 
 class TestAlpha:
+    @pytest.mark.parametrize("clear", [bytes([255, 0]), 1])
+    def test_masks_whose_palette_differs_in_it_alone(
+        self, tmp_path: Path, clear: bytes | int
+    ) -> None:
+        def write(path: Path, mask: Mask, _: int) -> None:
+            image = Image.fromarray(1 - mask)  # the disk has place 0, which is opaque
+            image.putpalette([255, 0, 0, 255, 0, 0])
+            image.save(path, transparency=clear)
+
+        found = prepared(disks(tmp_path / "data", write))
+        masks = load(found.train).masks
+        np.testing.assert_array_equal(masks, np.stack([disk(i) for i in range(COUNT)]))
+        assert found.notes == (
+            "12 of 12 masks have one colour, and the mask in their alpha channel: it is read",
+        )
+
     def test_masks_that_are_stored_in_it(self, tmp_path: Path) -> None:
         def write(path: Path, mask: Mask, index: int) -> None:
             mask = mask * np.uint8(index > 0)
@@ -314,6 +331,20 @@ class TestDepth:
         np.testing.assert_array_equal(images[0], eight)
         for image, values in zip(images[1:], deep, strict=True):
             np.testing.assert_array_equal(image[..., 0], values >> (bits - 8))
+
+    @pytest.mark.parametrize("offset", [32768, 0])
+    def test_images_that_scaling_leaves_few_greys_of_are_told(
+        self, offset: int, tmp_path: Path
+    ) -> None:
+        """By an offset of all of them, or by one bright pixel in one."""
+        root = disks(tmp_path / "data", white)
+        for index in range(COUNT):
+            values = np.full((*SIZE, 3), offset, np.uint16) + disk(index)[..., None] * np.uint16(99)
+            if index == 5:
+                values[0, 0] = 65535
+            assert cv2.imwrite(str(root / "images" / f"{index:02d}.png"), values)
+        told = " ".join(prepared(root).notes)
+        assert "11 of 12 images of 16 bits have fewer than 16 of 256 greys left (such as 0" in told
 
     def test_of_8_bits_is_none(self, tmp_path: Path) -> None:
         assert prepared(disks(tmp_path / "data", white)).depth is None

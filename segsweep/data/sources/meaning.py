@@ -334,5 +334,5 @@ def _alpha_kind(mask: MaskSeen, ordered: bool) -> str:
 
 
 def _one_bit(mask: MaskSeen) -> bool:
-    """Black and white, and no palette: 1 is what is seen as white."""
-    return mask.bits == 1 and not mask.indexed
+    """Black and white, and neither palette nor alpha: 1 is what is seen as white."""
+    return mask.bits == 1 and not mask.indexed and all(one.alpha is None for one in mask.used)

@@ -66,10 +66,12 @@ class ImageSeen:
 
     Attributes:
         highest: its largest value, where it has 16 bits; else 0.
+        lowest: its smallest value, where it has 16 bits; else 0.
     """
 
     path: Path
     highest: int = 0
+    lowest: int = 0
     alpha: str = "same"
     orientation: int = 1
     pages: int = 1
@@ -100,10 +102,15 @@ class Look:
 def image_seen(picture: Picture, path: Path) -> ImageSeen:
     """What to know of an image file."""
     deep = picture.pixels.dtype == np.uint16 and picture.pixels.size
-    highest = int(picture.pixels.max()) if deep else 0
+    highest, lowest = (int(picture.pixels.max()), int(picture.pixels.min())) if deep else (0, 0)
     about = picture.header
     return ImageSeen(
-        path, max(1, highest) if deep else 0, picture.alpha, about.orientation, about.pages
+        path,
+        max(1, highest) if deep else 0,
+        lowest,
+        picture.alpha,
+        about.orientation,
+        about.pages,
     )
 
 
