@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from segsweep.errors import DataError, Problem
 
 Part = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 _MOST_THREADS = 16
+SAME_MISTAKE = 3  # so many files and more are named by the first of them
 
 
 def _threads() -> int:
@@ -40,6 +41,21 @@ def digest_all(source: Source, samples: Sequence[Sample]) -> tuple[dict[str, str
             except DataError as error:
                 problems += error.problems
     return digests, problems
+
+
+def _grouped(problems: Sequence[Problem]) -> list[Problem]:
+    """One mistake of many files is told once, by the first of them."""
+    alike: dict[tuple[str, str, str], list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault((problem.what, problem.key, problem.hint), []).append(problem)
+    found: list[Problem] = []
+    for same in alike.values():
+        if len(same) < SAME_MISTAKE:
+            found += same
+        else:
+            what = f"{same[0].what}; so it is with {len(same) - 1} more files"
+            found.append(replace(same[0], what=what))
+    return found
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,7 @@ def decode_all(
             raise
     problems = [problem for index in sorted(wrong) for problem in wrong[index]]
     used, notes, of_whole = work.settle()
-    return Decoded(parts, work.hashes, used, notes, problems + of_whole)
+    return Decoded(parts, work.hashes, used, notes, [*_grouped(problems), *of_whole])
 
 
 class _Work:

@@ -480,3 +480,16 @@ class TestNames:
         (root / "leftImg8bit/train" / unicodedata.normalize("NFD", "zürich")).mkdir()
         with pytest.raises(DataError, match="the same name as another directory"):
             build("cityscapes", root=root, options={}).samples()
+
+
+def test_one_mistake_of_many_files_is_told_once(tmp_path: Path) -> None:
+    root = disks(tmp_path / "data", white)
+    for index in range(COUNT - 1):
+        save(root / "masks" / f"{index:02d}.png", np.zeros((16, 32), np.uint8))
+    save(root / "masks" / f"{COUNT - 1:02d}.png", np.zeros((8, 8), np.uint8))
+    with pytest.raises(DataError) as caught:
+        prepared(root)
+    many, one = caught.value.problems
+    assert many.what.endswith("its image 32 × 32; so it is with 10 more files")
+    assert many.where.endswith("00.png")
+    assert one.what == "the mask is 8 × 8 pixels, its image 32 × 32"
