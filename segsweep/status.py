@@ -24,7 +24,7 @@ from segsweep.compare import Ranked, rank_state, table
 from segsweep.compare.ranking import undefined, unscored
 from segsweep.display import duration
 from segsweep.errors import RunError
-from segsweep.identity import counted, short_cells, short_params
+from segsweep.identity import counted, short_cells, short_params, since
 from segsweep.next_command import called, command
 from segsweep.rundir import Holder, Run
 from segsweep.spec import SweepSpec
@@ -35,10 +35,11 @@ State = Literal["running", "done", "interrupted", "dead", "unknown"]
 WORDS: dict[State, str] = {
     "running": "running",
     "done": "done",
-    "interrupted": "interrupted; launch again to go on",
-    "dead": "its launch ended without a word; launch again to go on",
+    "interrupted": "interrupted",
+    "dead": "its launch ended without a word",
     "unknown": "a launch on another host holds it, which cannot be seen from here",
 }
+AGAIN = "; launch again to go on"
 RANKED = 12
 LISTED = 5
 EVERY = 2.0  # seconds between two looks
@@ -74,6 +75,7 @@ class Status:
         failures: causes of trials that failed or ran out of memory, most frequent first.
         undefined: folds on which finished trials have no score, and why.
         unscored: how many of ``configs`` have no final score for it.
+        older: what numbers mean otherwise since the run was made; empty where they mean the same.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Status:
     undefined: str | None
     unscored: int
     configs: int
+    older: str
     spec: SweepSpec
 
     def as_dict(self) -> dict[str, Any]:
@@ -143,6 +146,7 @@ def read(path: Path, now: float | None = None) -> Status:
         undefined=undefined(run.spec, state),
         unscored=unscored(run.spec, state),
         configs=len(state.configs),
+        older=since(run.identity),
         spec=run.spec,
     )
 
@@ -210,12 +214,14 @@ def _running(state: SearchState) -> list[Running]:
 
 
 def _picture(found: Status) -> RenderableType:
+    ended = found.state in ("interrupted", "dead")
+    word = WORDS[found.state] + (AGAIN if ended and not found.older else "")
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
         Text(found.name, style="bold"),
         ProgressBar(total=1.0, completed=found.share, width=40),
         Text(f"{100 * found.share:.0f} %", style="bold"),
-        Text(WORDS[found.state], style="green" if found.state in ("running", "done") else "yellow"),
+        Text(word, style="green" if found.state in ("running", "done") else "yellow"),
     )
     parts: list[RenderableType] = [bar, Text(_facts(found), style="dim")]
     if found.running:
@@ -225,6 +231,9 @@ def _picture(found: Status) -> RenderableType:
     if found.undefined:
         without = f"{found.unscored} of {counted(found.configs, 'config')} have no final score"
         parts.append(Text(f"{found.undefined}: {without}", style="yellow"))
+    if found.older:
+        told = "An earlier segsweep recorded this run, and only that one goes on with it. Since: "
+        parts.append(Text(f"{told}{found.older}.", style="yellow"))
     if found.ranking:
         parts += [Text(), Text(_heading(found), style="dim")]
         parts += [table(found.spec, list(found.ranking), RANKED)]

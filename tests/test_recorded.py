@@ -72,7 +72,10 @@ def test_a_look_at_it(runs: Path, name: str) -> None:
     code, output = call("status", name, "--json")
     assert code == 0
     assert json.loads(output)["name"] == name
-    assert call("status", name)[0] == 0
+    code, output = call("status", name)
+    assert code == 0
+    assert "An earlier segsweep recorded this run" in output
+    assert "launch again" not in output
 
 
 @pytest.mark.parametrize("form", [[], ["--json"], ["--csv"], ["--markdown"], ["--latex"]])

@@ -42,7 +42,7 @@ from segsweep.compare.scoring import Array, Scorer, scorer
 from segsweep.compare.warn import Drawn
 from segsweep.errors import Problem, RunError
 from segsweep.identity import since
-from segsweep.next_command import called, command
+from segsweep.next_command import called, command, goes_on
 from segsweep.noise import overlap
 from segsweep.rundir import Run
 from segsweep.state import SearchState
@@ -214,9 +214,7 @@ def _read(runs: Sequence[Run], loaded: Sequence[tables.Tables]) -> _Read:
     if not best:
         where = " and ".join(str(run.path) for run in runs)
         what = "no config has finished all of its folds yet"
-        hint = (
-            f"`{command('status', called(runs[0].path))}` says how far it is; launch again to go on"
-        )
+        hint = f"`{command('status', called(runs[0].path))}` says how far it is; {goes_on(runs[0])}"
         if told := warn.undefined_in(runs, states):
             what, hint = f"no config has a score on every fold: {'; '.join(told)}", NO_USE
         raise RunError(Problem(what, where, "", hint))
