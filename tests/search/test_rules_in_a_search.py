@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from segsweep.search import Search
+from segsweep.search import Job, Search
 from segsweep.search.rungs import RULES
 from tests.search.simulate import (
     SLOTS,
@@ -136,3 +136,33 @@ def test_trials_of_several_cells_are_promoted_at_the_same_time(tmp_path: Path) -
     assert at_once(search, 16, seed=0) == 16
     at_first = [e for e in book(search).events if e.get("epoch") == 1 and e.get("keep")]
     assert len(at_first) == 8  # half of each cell
+
+
+def test_the_race_looks_at_the_folds_that_are_asked_for(tmp_path: Path) -> None:
+    """A later launch may run fewer folds than an earlier one has finished."""
+    changes: dict[str, Any] = {"early_stopping": {"type": "none"}, "race": {"rule": "predictive"}}
+
+    def search(budget: int, count: int) -> Search:
+        spec = make_spec(folds={"k": 10, "run": count}, **changes)
+        return make_search(tmp_path, spec, [make_cell(budget=budget)])
+
+    def finish(own: Search, job: Job) -> None:
+        for epoch in range(1, 10):
+            own.on_epoch(job.trial_id, report(epoch, bowl(job.config, job.fold, epoch)))
+        own.on_end(job.trial_id, "finished")
+
+    run(search(1, 10))
+    wide = search(2, 10)
+    first = wide.next()
+    assert first is not None
+    finish(wide, first)
+    for job in [wide.next() for _ in range(9)]:
+        assert job is not None
+        if job.fold >= 3:  # folds 1 and 2 are cut off
+            finish(wide, job)
+    narrow = search(2, 3)
+    before = len(book(narrow).events)
+    run(narrow)  # two of its three folds are finished, and seven others
+    news = book(narrow).events[before:]
+    assert all(event["looks"] <= 3 for event in news if event["event"] == "race")
+    assert narrow.state.configs[first.config_id].status(narrow.slots) == "finished"
