@@ -6,7 +6,7 @@ effects are taken out by centring each config, so that a system is as small as t
 own (``residual``). ``compare`` sets cells against each other: they share fold effects, so that what
 one cell alone finds hard in a fold is noise (``across``).
 
-**Shrinkage.** A cell has few degrees of freedom. Its variance is drawn to the common one, as
+**Shrinkage.** A cell has few degrees of freedom. Its variance is shrunk towards the common one, as
 Smyth (2004, limma's "moderated" variance) does it for genes: s̃² = (d₀s₀² + ds²) / (d₀ + d), with
 d₀ + d degrees of freedom and never more than all cells have together. d₀ comes from how far
 the cells' variances scatter beyond what their degrees of freedom explain. A few cells cannot show
@@ -145,7 +145,7 @@ def across(cells: Sequence[Sums]) -> Estimate | None:
 
 
 def moderated(squares: Array, dof: Array) -> Estimate | None:
-    """Variances of cells, drawn to the common one.
+    """Variances of cells, shrunk towards the common one.
 
     Args:
         squares: (C,) sums of squares.

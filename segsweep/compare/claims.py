@@ -113,7 +113,7 @@ def _apart(
 def _width(a: int, b: int, part: float, noise: Noises, apart: tuple[Array, float] | None) -> _Width:
     """Of the gap between two means; ``part`` of one score's variance is in each."""
     error, dof = welch([(part * noise.variances[i], float(noise.dof[i])) for i in (a, b)])
-    dof = min(dof, noise.common.dof)  # both were drawn to the same, and share the folds' effects
+    dof = min(dof, noise.common.dof)  # both were shrunk towards the same, and share fold effects
     if apart is not None:
         error, dof = welch([(error**2, dof), (float(apart[0][a, b]), apart[1])])
     return _Width(error, dof)
@@ -250,9 +250,9 @@ def _sizes(noise: Noises) -> str:
 def limits(shared: float) -> str:
     """Which source of variation the tests and the race allow for, and which they do not."""
     return (
-        "Each cell's noise is its own, drawn to that of all. The folds of a config share some "
-        "luck, because their training sets overlap, and no cross-validation shows how much. Tests "
-        f"and race allow for {np.sqrt(shared):.2f} of the noise between folds (Nadeau and Bengio "
-        "2003). More than that is not covered, and intervals of means are for the training sets "
-        "that there were."
+        "Each cell has its own noise estimate, shrunk towards the common one. The folds of a "
+        "config share some luck, because their training sets overlap; a cross-validation cannot "
+        f"show how much. Tests and race allow for {np.sqrt(shared):.2f} of the noise between folds "
+        "(Nadeau and Bengio 2003). More than that is not covered. Intervals of means hold for the "
+        "training sets of this sweep."
     )

@@ -201,7 +201,7 @@ def race_summary(looks: list[dict[str, Any]]) -> str | None:
     known = [look for look in looks if look["sigma"] is not None]
     if known:
         last = known[-1]
-        text += f"; the noise it last saw, of one cell drawn to all, {last['sigma']:.4f}"
+        text += f"; the noise it last saw, of one cell, shrunk towards all, {last['sigma']:.4f}"
         text += f" ({last['dof']:.0f} degrees of freedom)"
     return text
 
